@@ -11,7 +11,9 @@ from pathlib import Path
 
 from tests.support.lab import ROOT, TestLab
 
-RECAP = re.compile(r"^(?P<host>\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
+RECAP = re.compile(
+    r"^(?P<host>\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)"
+)
 
 
 @dataclass
