@@ -1,0 +1,1 @@
+"""A small shop: the reference application of Ascent."""
