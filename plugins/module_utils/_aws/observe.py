@@ -1,0 +1,472 @@
+# Copyright: (c) 2026, The Ascent founders
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands in AWS, in the words of ``environment.py``. Reads only."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible_collections.ascent.scaling.plugins.module_utils._aws.client import Api, AwsFailure
+from ansible_collections.ascent.scaling.plugins.module_utils.environment import (
+    Resource,
+    bucket_name,
+    key_material,
+    rule,
+)
+
+# A terminated instance is still listed for about an hour (EC2 User Guide, "Instance lifecycle").
+STANDING = ["pending", "running", "stopping", "stopped"]
+
+
+def tag_map(item: dict[str, Any]) -> dict[str, str]:
+    """Return the tags of one of AWS's answers as a map."""
+    tags = item.get("Tags") or item.get("TagSet") or []
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
+def of_environment(environment: str) -> list[dict[str, Any]]:
+    """Return the filter that finds what bears the environment's tag."""
+    return [{"Name": "tag:ascent:environment", "Values": [environment]}]
+
+
+def identity(api: Api) -> dict[str, str]:
+    """Return account, ARN and partition of the credentials."""
+    answer = api.call("sts", "get_caller_identity") or {}
+    arn = str(answer["Arn"])
+    return {"account": str(answer["Account"]), "arn": arn, "partition": arn.split(":")[1]}
+
+
+def observe(api: Api, environment: str, account: str, zone: str) -> list[Resource]:
+    """Return everything of the environment that stands. Raises AwsFailure.
+
+    zone: the hosted zone's name. Two resources where one belongs are an error that names both:
+    nobody but the user can tell which one is right.
+    """
+    parts = [
+        lambda: network(api, environment),
+        lambda: key_pairs(api, environment),
+        lambda: bucket(api, bucket_name(environment, account)),
+        lambda: instance_profile(api, f"ascent-{environment}-host"),
+        lambda: instances(api, environment),
+        lambda: elastic_ips(api, environment),
+        lambda: dns(api, environment, zone),
+    ]
+    for service in ("ec2", "s3", "iam", "route53"):
+        api.client(service)  # clients are made by one thread, used by many
+    with ThreadPoolExecutor(max_workers=len(parts)) as pool:
+        found = [item for part in pool.map(lambda read: read(), parts) for item in part]
+    _name_references(found)
+    _refuse_doubles(found)
+    return found
+
+
+def _refuse_doubles(found: list[Resource]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for item in found:
+        key = (item["kind"], item["name"])
+        if key in seen:
+            raise AwsFailure(
+                f"{item['kind']} {item['name']} exists twice: {seen[key]} and {item['id']}. "
+                "Remove the tag ascent:environment from the one that is not in use, then run again"
+            )
+        seen[key] = item["id"]
+
+
+def _name_references(found: list[Resource]) -> None:
+    """Replace ids by names, where a resource speaks of another one of the environment."""
+    names = {
+        item["id"]: f"{item['name']}"
+        for item in found
+        if item["kind"] in ("vpc", "internet_gateway", "subnet", "security_group", "instance")
+    }
+    groups = {item["id"]: item["name"] for item in found if item["kind"] == "security_group"}
+
+    def named(value: Any) -> Any:
+        return names.get(value, value) if isinstance(value, str) else value
+
+    for item in found:
+        attributes = item["attributes"]
+        for key in ("vpc", "subnet", "instance"):
+            if key in attributes:
+                attributes[key] = named(attributes[key])
+        for key in ("subnets", "security_groups"):
+            if key in attributes:
+                attributes[key] = sorted(named(value) for value in attributes[key])
+        if "routes" in attributes:
+            attributes["routes"] = {k: named(v) for k, v in attributes["routes"].items()}
+        for key in ("ingress", "egress"):
+            if key in attributes:
+                written = []
+                for line in attributes[key]:
+                    head, _, group = line.partition("group:")
+                    written.append(f"{head}group:{groups.get(group, group)}" if group else line)
+                attributes[key] = sorted(written)
+
+
+def network(api: Api, environment: str) -> list[Resource]:
+    """Return the VPC and what is in it; children by the VPC, so that a lost tag hides nothing."""
+    found: list[Resource] = []
+    vpcs = api.pages("ec2", "describe_vpcs", "Vpcs", Filters=of_environment(environment))
+    for vpc in vpcs:
+        vpc_id = vpc["VpcId"]
+        flags = {}
+        for key, attribute in (
+            ("dns_support", "enableDnsSupport"),
+            ("dns_hostnames", "enableDnsHostnames"),
+        ):
+            answer = api.call(
+                "ec2", "describe_vpc_attribute", vpc_id, VpcId=vpc_id, Attribute=attribute
+            )
+            flags[key] = bool((answer or {})[attribute[0].upper() + attribute[1:]]["Value"])
+        found.append(
+            {
+                "kind": "vpc",
+                "name": environment,
+                "id": vpc_id,
+                "attributes": {"cidr": vpc["CidrBlock"], **flags, "tags": tag_map(vpc)},
+            }
+        )
+        found += vpc_children(api, environment, vpc_id)
+    found += gateways(api, environment, [vpc["VpcId"] for vpc in vpcs])
+    return found
+
+
+def environment_network(api: Api, environment: str) -> list[Resource]:
+    """Return the network alone, its references by name, without doubles. Raises AwsFailure."""
+    found = network(api, environment)
+    _name_references(found)
+    _refuse_doubles(found)
+    return found
+
+
+def gateways(api: Api, environment: str, vpc_ids: list[str]) -> list[Resource]:
+    """Return the internet gateway: by its tag, or by the VPC that it is attached to."""
+    listed = api.pages("ec2", "describe_internet_gateways", "InternetGateways")
+    found: list[Resource] = []
+    for gateway in listed:
+        attached = [item["VpcId"] for item in gateway.get("Attachments", [])]
+        tags = tag_map(gateway)
+        if tags.get("ascent:environment") != environment and not set(attached) & set(vpc_ids):
+            continue
+        found.append(
+            {
+                "kind": "internet_gateway",
+                "name": "internet",
+                "id": gateway["InternetGatewayId"],
+                "attributes": {"vpc": attached[0] if attached else None, "tags": tags},
+            }
+        )
+    return found
+
+
+def vpc_children(api: Api, environment: str, vpc_id: str) -> list[Resource]:
+    """Return subnets, route tables and security groups of a VPC (not AWS's own default ones)."""
+    within = [{"Name": "vpc-id", "Values": [vpc_id]}]
+    found: list[Resource] = []
+    for subnet in api.pages("ec2", "describe_subnets", "Subnets", vpc_id, Filters=within):
+        tags = tag_map(subnet)
+        found.append(
+            {
+                "kind": "subnet",
+                "name": tags.get("ascent:name", subnet["SubnetId"]),
+                "id": subnet["SubnetId"],
+                "attributes": {
+                    "cidr": subnet["CidrBlock"],
+                    "zone": subnet["AvailabilityZone"],
+                    "public_addresses": bool(subnet.get("MapPublicIpOnLaunch")),
+                    "tags": tags,
+                },
+            }
+        )
+    for table in api.pages("ec2", "describe_route_tables", "RouteTables", vpc_id, Filters=within):
+        associations = table.get("Associations", [])
+        if any(item.get("Main") for item in associations):
+            continue
+        tags = tag_map(table)
+        routes = {
+            route["DestinationCidrBlock"]: route.get("GatewayId") or route.get("NatGatewayId")
+            for route in table.get("Routes", [])
+            if "DestinationCidrBlock" in route and route.get("GatewayId") != "local"
+        }
+        found.append(
+            {
+                "kind": "route_table",
+                "name": tags.get("ascent:name", table["RouteTableId"]),
+                "id": table["RouteTableId"],
+                "attributes": {
+                    "routes": routes,
+                    "subnets": [item["SubnetId"] for item in associations if "SubnetId" in item],
+                    "tags": tags,
+                },
+                "facts": {
+                    "associations": {
+                        item["SubnetId"]: item["RouteTableAssociationId"]
+                        for item in associations
+                        if "SubnetId" in item
+                    }
+                },
+            }
+        )
+    listed = api.pages("ec2", "describe_security_groups", "SecurityGroups", vpc_id, Filters=within)
+    for group in listed:
+        if group["GroupName"] == "default":
+            continue
+        found.append(
+            {
+                "kind": "security_group",
+                "name": group["GroupName"].removeprefix(f"{environment}-"),
+                "id": group["GroupId"],
+                "attributes": {
+                    "ingress": permissions(group.get("IpPermissions", [])),
+                    "egress": permissions(group.get("IpPermissionsEgress", [])),
+                    "tags": tag_map(group),
+                },
+            }
+        )
+    return found
+
+
+def permissions(listed: list[dict[str, Any]]) -> list[str]:
+    """Return a security group's permissions in their written form, a source each."""
+    written = set()
+    for item in listed:
+        protocol = "all" if item["IpProtocol"] == "-1" else item["IpProtocol"]
+        first, last = item.get("FromPort", -1), item.get("ToPort", -1)
+        ports = "all" if protocol == "all" else str(first) if first == last else f"{first}-{last}"
+        sources = [entry["CidrIp"] for entry in item.get("IpRanges", [])]
+        sources += [entry["CidrIpv6"] for entry in item.get("Ipv6Ranges", [])]
+        sources += [entry["PrefixListId"] for entry in item.get("PrefixListIds", [])]
+        sources += [f"group:{entry['GroupId']}" for entry in item.get("UserIdGroupPairs", [])]
+        written |= {rule(protocol, ports, source) for source in sources}
+    return sorted(written)
+
+
+def key_pairs(api: Api, environment: str) -> list[Resource]:
+    """Return the operator's key pair."""
+    name = f"{environment}-operator"
+    answer = api.call(
+        "ec2",
+        "describe_key_pairs",
+        name,
+        missing=("InvalidKeyPair.NotFound",),
+        KeyNames=[name],
+        IncludePublicKey=True,
+    )
+    return [
+        {
+            "kind": "key_pair",
+            "name": "operator",
+            "id": pair["KeyPairId"],
+            "attributes": {
+                "public_key": key_material(pair.get("PublicKey", "")),
+                "tags": tag_map(pair),
+            },
+        }
+        for pair in (answer or {}).get("KeyPairs", [])
+    ]
+
+
+def instances(api: Api, environment: str) -> list[Resource]:
+    """Return the hosts that are there; one that was terminated is not."""
+    reservations = api.pages(
+        "ec2",
+        "describe_instances",
+        "Reservations",
+        Filters=[
+            *of_environment(environment),
+            {"Name": "instance-state-name", "Values": STANDING},
+        ],
+    )
+    found: list[Resource] = []
+    for item in [host for group in reservations for host in group["Instances"]]:
+        tags = tag_map(item)
+        profile = item.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2]
+        required = item.get("MetadataOptions", {}).get("HttpTokens") == "required"
+        state = item["State"]["Name"]
+        found.append(
+            {
+                "kind": "instance",
+                "name": tags.get("ascent:name", item["InstanceId"]),
+                "id": item["InstanceId"],
+                "attributes": {
+                    "size": item["InstanceType"],
+                    "subnet": item.get("SubnetId"),
+                    "security_groups": [group["GroupId"] for group in item["SecurityGroups"]],
+                    "profile": profile or None,
+                    "metadata": "IMDSv2 required" if required else "IMDSv1 allowed",
+                    "state": "running" if state == "pending" else state,
+                    "tags": tags,
+                },
+                "facts": {
+                    "private_address": item.get("PrivateIpAddress"),
+                    "public_address": item.get("PublicIpAddress"),
+                    "image": item.get("ImageId"),
+                    "zone": item.get("Placement", {}).get("AvailabilityZone"),
+                    "launched": str(item.get("LaunchTime", "")),
+                    "state": state,
+                },
+            }
+        )
+    return found
+
+
+def elastic_ips(api: Api, environment: str) -> list[Resource]:
+    """Return the fixed addresses of the environment, associated or not."""
+    listed = api.pages(
+        "ec2", "describe_addresses", "Addresses", Filters=of_environment(environment)
+    )
+    return [
+        {
+            "kind": "elastic_ip",
+            "name": tag_map(item).get("ascent:name", item["AllocationId"]),
+            "id": item["AllocationId"],
+            "attributes": {"instance": item.get("InstanceId") or None, "tags": tag_map(item)},
+            "facts": {
+                "address": item["PublicIp"],
+                "association": item.get("AssociationId"),
+            },
+        }
+        for item in listed
+    ]
+
+
+def bucket(api: Api, name: str) -> list[Resource]:
+    """Return the backup bucket with what protects it."""
+    gone = ("404", "NoSuchBucket")
+    if api.call("s3", "head_bucket", name, missing=gone, Bucket=name) is None:
+        return []
+
+    def read(operation: str, *missing: str) -> dict[str, Any]:
+        return api.call("s3", operation, name, missing=missing, Bucket=name) or {}
+
+    encryption = read("get_bucket_encryption", "ServerSideEncryptionConfigurationNotFoundError")
+    rules = encryption.get("ServerSideEncryptionConfiguration", {}).get("Rules", [])
+    block = read("get_public_access_block", "NoSuchPublicAccessBlockConfiguration").get(
+        "PublicAccessBlockConfiguration", {}
+    )
+    policy = read("get_bucket_policy", "NoSuchBucketPolicy").get("Policy")
+    tags = tag_map(read("get_bucket_tagging", "NoSuchTagSet"))
+    keep: dict[str, Any] = {"keep_days": None, "keep_old_versions_days": None}
+    lifecycle = read("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
+    for item in lifecycle.get("Rules", []):
+        if item.get("ID") == "ascent-backups" and item.get("Status") == "Enabled":
+            keep["keep_days"] = item.get("Expiration", {}).get("Days")
+            keep["keep_old_versions_days"] = item.get("NoncurrentVersionExpiration", {}).get(
+                "NoncurrentDays"
+            )
+    return [
+        {
+            "kind": "bucket",
+            "name": name,
+            "id": name,
+            "attributes": {
+                "encryption": rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"]
+                if rules
+                else None,
+                "versioning": read("get_bucket_versioning").get("Status"),
+                "public_access": "blocked"
+                if len(block) == 4 and all(block.values())
+                else "not blocked",
+                "policy": json.loads(policy) if policy else None,
+                **keep,
+                "tags": tags,
+            },
+        }
+    ]
+
+
+def instance_profile(api: Api, name: str) -> list[Resource]:
+    """Return the hosts' role with its profile; None stands for what is missing of the two."""
+    role = api.call("iam", "get_role", name, missing=("NoSuchEntity",), RoleName=name)
+    if role is None:
+        return []
+    policy = api.call(
+        "iam",
+        "get_role_policy",
+        name,
+        missing=("NoSuchEntity",),
+        RoleName=name,
+        PolicyName="ascent-host",
+    )
+    profile = api.call(
+        "iam",
+        "get_instance_profile",
+        name,
+        missing=("NoSuchEntity",),
+        InstanceProfileName=name,
+    )
+    roles = [
+        item["RoleName"] for item in (profile or {}).get("InstanceProfile", {}).get("Roles", [])
+    ]
+    return [
+        {
+            "kind": "instance_profile",
+            "name": name,
+            "id": role["Role"]["Arn"],
+            "attributes": {
+                "trust": role["Role"]["AssumeRolePolicyDocument"],
+                "policy": (policy or {}).get("PolicyDocument") if roles == [name] else None,
+                "tags": tag_map(role["Role"]),
+            },
+            "facts": {"profile": (profile or {}).get("InstanceProfile", {}).get("Arn")},
+        }
+    ]
+
+
+def dns(api: Api, environment: str, zone: str) -> list[Resource]:
+    """Return the public hosted zone of that name and its A records.
+
+    A zone without our tag is the user's own: it is used, never tagged, changed or removed.
+    """
+    wanted = zone.rstrip(".").lower()
+    listed = api.pages("route53", "list_hosted_zones", "HostedZones")
+    found: list[Resource] = []
+    for item in listed:
+        if item["Name"].rstrip(".") != wanted or item.get("Config", {}).get("PrivateZone"):
+            continue
+        zone_id = item["Id"].rpartition("/")[2]
+        answer = api.call(
+            "route53",
+            "list_tags_for_resource",
+            wanted,
+            ResourceType="hostedzone",
+            ResourceId=zone_id,
+        )
+        tags = tag_map((answer or {}).get("ResourceTagSet", {}))
+        details = api.call("route53", "get_hosted_zone", wanted, Id=zone_id) or {}
+        found.append(
+            {
+                "kind": "dns_zone",
+                "name": wanted,
+                "id": zone_id,
+                "attributes": {"tags": tags},
+                "facts": {
+                    "foreign": tags.get("ascent:environment") != environment,
+                    "name_servers": sorted(details.get("DelegationSet", {}).get("NameServers", [])),
+                },
+            }
+        )
+        for record in api.pages(
+            "route53",
+            "list_resource_record_sets",
+            "ResourceRecordSets",
+            wanted,
+            HostedZoneId=zone_id,
+        ):
+            if record["Type"] == "A" and "ResourceRecords" in record:
+                name = record["Name"].rstrip(".")
+                found.append(
+                    {
+                        "kind": "dns_record",
+                        "name": f"{name} A",
+                        "id": f"{zone_id} {name}",
+                        "attributes": {
+                            "ttl": record.get("TTL"),
+                            "values": sorted(r["Value"] for r in record["ResourceRecords"]),
+                        },
+                    }
+                )
+    return found

@@ -1,0 +1,499 @@
+# Copyright: (c) 2026, The Ascent founders
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What shall stand, compared with what stands (pure: no AWS, no Ansible).
+
+A description (one dict, made of a stage's data and a user's settings) becomes a list of desired
+resources; AWS's answers become a list of observed ones, in the same words; their difference is
+the plan. Resources refer to each other by name, never by id, so that the plan of an empty
+account can be made, and read.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from typing import Any, TypedDict
+
+# The order in which resources are made; they are removed in the opposite one.
+KINDS = (
+    "vpc",
+    "internet_gateway",
+    "subnet",
+    "route_table",
+    "security_group",
+    "key_pair",
+    "bucket",
+    "instance_profile",
+    "instance",
+    "elastic_ip",
+    "dns_zone",
+    "dns_record",
+)
+# Which role of the collection mends which kind.
+ROLES = {
+    "vpc": "network",
+    "internet_gateway": "network",
+    "subnet": "network",
+    "route_table": "network",
+    "security_group": "network",
+    "key_pair": "instances",
+    "bucket": "backup_bucket",
+    "instance_profile": "instance_profile",
+    "instance": "instances",
+    "elastic_ip": "instances",
+    "dns_zone": "dns",
+    "dns_record": "dns",
+}
+# A name goes into DNS labels, IAM and bucket names: RFC 1035 letters, and short enough for
+# `ascent-<name>-backup-<account>` to stay below S3's 63 characters.
+ENVIRONMENT_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,19}[a-z0-9]")
+DOMAIN_NAME = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]+")
+FUNCTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+class Resource(TypedDict, total=False):
+    """A resource, desired or observed."""
+
+    kind: str
+    name: str
+    attributes: dict[str, Any]
+    id: str  # observed ones only: what AWS calls it
+    facts: dict[str, Any]  # observed ones only: what others need of it, never compared
+
+
+class Change(TypedDict):
+    """One line of a plan."""
+
+    action: str  # create | change
+    kind: str
+    name: str
+    role: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class Plan(TypedDict):
+    """What is to be done (changes), and what only a person can decide (notices)."""
+
+    changes: list[Change]
+    notices: list[str]
+
+
+class DescriptionError(ValueError):
+    """The description contradicts itself; the text says where."""
+
+
+def subnet_cidrs(vpc_cidr: str, zones: list[str], kinds: list[str]) -> dict[tuple[str, str], str]:
+    """Return the address range of every (kind, zone).
+
+    A /16 gives sixteen /20: eight for the first kind (public), eight for the second (private),
+    so that a zone that is added later moves no other.
+    """
+    network = ipaddress.ip_network(vpc_cidr)
+    if network.version != 4 or not 16 <= network.prefixlen <= 24:
+        raise DescriptionError(
+            f"vpc_cidr {vpc_cidr}: AWS wants an IPv4 range between /16 and /24 here "
+            "(sixteen subnets must fit, none smaller than /28)"
+        )
+    if len(zones) > 8 or len(kinds) > 2:
+        raise DescriptionError("at most eight zones and two kinds of subnets fit")
+    parts = list(network.subnets(prefixlen_diff=4))
+    return {
+        (kind, zone): str(parts[8 * row + column])
+        for row, kind in enumerate(kinds)
+        for column, zone in enumerate(zones)
+    }
+
+
+def rule(protocol: str, ports: str, source: str) -> str:
+    """Return the one written form of a packet rule, such as `tcp 443 0.0.0.0/0`.
+
+    source: a range, or `group:<name>` for the members of a security group.
+    """
+    return f"{protocol} {ports} {source}"
+
+
+def description_rules(rules: list[dict[str, Any]]) -> list[str]:
+    """Return the written forms of a description's rules, sorted, none twice."""
+    written = {
+        rule(
+            str(item.get("protocol", "tcp")),
+            "all" if item.get("protocol") == "all" else str(item["port"]),
+            source,
+        )
+        for item in rules
+        for source in item["sources"]
+    }
+    return sorted(written)
+
+
+def parse_rule(written: str) -> tuple[str, int, int, str]:
+    """Return (protocol, first port, last port, source) of a rule's written form."""
+    protocol, ports, source = written.split(" ")
+    if ports == "all":
+        return protocol, -1, -1, source
+    first, _, last = ports.partition("-")
+    return protocol, int(first), int(last or first), source
+
+
+def tags_for(description: dict[str, Any], name: str, **more: str) -> dict[str, str]:
+    """Return the tags that a resource of this environment bears."""
+    environment = str(description["environment"])
+    return {
+        "Name": environment if name == environment else f"{environment}-{name}",
+        "ascent:environment": environment,
+        "ascent:stage": str(description["stage"]),
+        "ascent:name": name,
+        **{f"ascent:{key}": value for key, value in more.items()},
+    }
+
+
+def bucket_name(environment: str, account: str) -> str:
+    """Return the name of the backup bucket: unique on earth by the account's number."""
+    return f"ascent-{environment}-backup-{account}"
+
+
+def host_policy(
+    description: dict[str, Any], partition: str, account: str, region: str
+) -> dict[str, Any]:
+    """Return what a host may do: write and read backups, read its environment's settings."""
+    environment = description["environment"]
+    bucket = f"arn:{partition}:s3:::{bucket_name(environment, account)}"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "WriteAndReadBackups",
+                "Effect": "Allow",
+                "Action": ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+                "Resource": f"{bucket}/{environment}/*",
+            },
+            {
+                "Sid": "ListBackups",
+                "Effect": "Allow",
+                "Action": "s3:ListBucket",
+                "Resource": bucket,
+                "Condition": {"StringLike": {"s3:prefix": [f"{environment}/*"]}},
+            },
+            {
+                "Sid": "ReadOwnParameters",
+                "Effect": "Allow",
+                "Action": ["ssm:GetParameter", "ssm:GetParametersByPath"],
+                "Resource": f"arn:{partition}:ssm:{region}:{account}:parameter"
+                f"/ascent/{environment}/*",
+            },
+        ],
+    }
+
+
+def trust_policy(partition: str) -> dict[str, Any]:
+    """Return who may take a host's role: EC2, for its instances."""
+    service = "ec2.amazonaws.com.cn" if partition == "aws-cn" else "ec2.amazonaws.com"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": service},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+
+
+def bucket_policy(environment: str, partition: str, account: str) -> dict[str, Any]:
+    """Return the backup bucket's policy: nothing without TLS."""
+    arn = f"arn:{partition}:s3:::{bucket_name(environment, account)}"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "RefuseWithoutTLS",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [arn, f"{arn}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ],
+    }
+
+
+def key_material(public_key: str) -> str:
+    """Return type and body of an OpenSSH public key, without its comment."""
+    return " ".join(public_key.split()[:2])
+
+
+def desired(
+    description: dict[str, Any],
+    account: str,
+    region: str,
+    partition: str = "aws",
+    addresses: dict[str, str] | None = None,
+) -> list[Resource]:
+    """Return every resource that the description asks for, in the order of KINDS.
+
+    addresses: host name -> public address, as far as known; a record of a host without one
+    is planned as `address of <host>`.
+    Raises DescriptionError.
+    """
+    known = addresses or {}
+    environment = str(description["environment"])
+    zones = list(description["zones"])
+    kinds = list(description["subnets"])
+    groups = description["security_groups"]
+    resources: list[Resource] = []
+
+    def add(kind: str, name: str, attributes: dict[str, Any], **tags: str) -> None:
+        if kind not in ("dns_record", "instance_profile"):
+            attributes = {**attributes, "tags": tags_for(description, name, **tags)}
+        resources.append({"kind": kind, "name": name, "attributes": attributes})
+
+    add(
+        "vpc",
+        environment,
+        {"cidr": description["vpc_cidr"], "dns_support": True, "dns_hostnames": True},
+    )
+    add("internet_gateway", "internet", {"vpc": environment})
+    cidrs = subnet_cidrs(description["vpc_cidr"], zones, kinds)
+    for (kind, zone), cidr in cidrs.items():
+        add(
+            "subnet",
+            f"{kind}-{zone}",
+            {"cidr": cidr, "zone": zone, "public_addresses": False},
+        )
+    for kind in kinds:
+        routes = {"0.0.0.0/0": "internet"} if kind == "public" else {}
+        subnets = sorted(f"{kind}-{zone}" for zone in zones)
+        add("route_table", kind, {"routes": routes, "subnets": subnets})
+    for name, group in sorted(groups.items()):
+        for item in group.get("ingress", []):
+            for source in item["sources"]:
+                if source.startswith("group:") and source[6:] not in groups:
+                    raise DescriptionError(
+                        f"security group {name} names {source}, which the stage does not have"
+                    )
+        add(
+            "security_group",
+            name,
+            {
+                "ingress": description_rules(group.get("ingress", [])),
+                "egress": description_rules(
+                    group.get("egress", [{"protocol": "all", "sources": ["0.0.0.0/0"]}])
+                ),
+            },
+        )
+    add("key_pair", "operator", {"public_key": key_material(description.get("public_key", ""))})
+    bucket = description["backup_bucket"]
+    add(
+        "bucket",
+        bucket_name(environment, account),
+        {
+            "encryption": "AES256",
+            "versioning": "Enabled",
+            "public_access": "blocked",
+            "policy": bucket_policy(environment, partition, account),
+            "keep_days": int(bucket["keep_days"]),
+            "keep_old_versions_days": int(bucket["keep_old_versions_days"]),
+        },
+    )
+    add(
+        "instance_profile",
+        f"ascent-{environment}-host",
+        {
+            "trust": trust_policy(partition),
+            "policy": host_policy(description, partition, account, region),
+            "tags": tags_for(description, "host"),
+        },
+    )
+    for host in description["hosts"]:
+        missing = [name for name in host["security_groups"] if name not in groups]
+        if missing:
+            raise DescriptionError(f"host {host['name']} names no such security group: {missing}")
+        if host["zone"] not in zones:
+            raise DescriptionError(f"host {host['name']} stands in {host['zone']}, not in {zones}")
+        add(
+            "instance",
+            host["name"],
+            {
+                "size": host["size"],
+                "subnet": f"{host['subnet']}-{host['zone']}",
+                "security_groups": sorted(host["security_groups"]),
+                "profile": f"ascent-{environment}-host",
+                "metadata": "IMDSv2 required",
+                "state": "running",
+            },
+            tier="+".join(host["tiers"]),
+        )
+    for host in description["hosts"]:
+        if host.get("elastic_ip"):
+            add("elastic_ip", host["name"], {"instance": host["name"]})
+    zone = description["dns_zone"].rstrip(".").lower()
+    add("dns_zone", zone, {})
+    for record in description["names"]:
+        add(
+            "dns_record",
+            f"{record['name'].rstrip('.').lower()} A",
+            {
+                "ttl": int(record.get("ttl", 60)),
+                "values": sorted(known.get(h, f"address of {h}") for h in record["hosts"]),
+            },
+        )
+    return resources
+
+
+# What a change cannot mend in place, and what to do about it instead.
+BY_HAND = {
+    ("vpc", "cidr"): "a VPC's range is fixed for life: use a new environment",
+    ("subnet", "cidr"): "a subnet's range is fixed for life: use a new environment",
+    ("subnet", "zone"): "a subnet's zone is fixed for life: use a new environment",
+    ("instance", "size"): "a new size needs a stop: change it when the application may pause",
+    ("instance", "subnet"): "a host cannot move to another subnet: replace it",
+    ("instance", "profile"): "another profile was attached by hand: replace it in the console",
+}
+
+
+def compare(wanted: list[Resource], found: list[Resource]) -> Plan:
+    """Return what turns `found` into `wanted`.
+
+    Attributes that only `found` has are left alone (tags of the user's, too). Found resources
+    that nobody wants are named in a notice, never removed: a stage retires on request only.
+    """
+    by_key = {(item["kind"], item["name"]): item for item in found}
+    changes: list[Change] = []
+    notices: list[str] = []
+    for item in wanted:
+        kind, name = item["kind"], item["name"]
+        seen = by_key.pop((kind, name), None)
+        if seen is None:
+            changes.append(_change("create", kind, name, {}, item["attributes"]))
+            continue
+        before, after = differences(item["attributes"], seen["attributes"])
+        if seen.get("facts", {}).get("foreign"):
+            before, after = {}, {}
+        for attribute in [key for key in after if (kind, key) in BY_HAND]:
+            notices.append(
+                f"{kind} {name}: {attribute} is {before.pop(attribute)}, wanted is "
+                f"{after.pop(attribute)}; {BY_HAND[kind, attribute]}"
+            )
+        if after:
+            changes.append(_change("change", kind, name, before, after))
+    for (kind, name), seen in by_key.items():
+        if kind != "dns_record":
+            notices.append(
+                f"{kind} {name} ({seen.get('id', '')}) belongs to the environment, but this "
+                "stage does not need it; it is left alone"
+            )
+    return {"changes": changes, "notices": notices}
+
+
+def differences(
+    wanted: dict[str, Any], found: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (before, after), each with the attributes that differ, maps by their members."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for key, value in wanted.items():
+        seen = found.get(key)
+        if key == "tags":
+            differing = {tag: text for tag, text in value.items() if (seen or {}).get(tag) != text}
+            if differing:
+                after[key] = differing
+                before[key] = {tag: seen[tag] for tag in differing if seen and tag in seen}
+        elif seen != value:
+            before[key], after[key] = seen, value
+    return before, after
+
+
+def _change(
+    action: str, kind: str, name: str, before: dict[str, Any], after: dict[str, Any]
+) -> Change:
+    return {
+        "action": action,
+        "kind": kind,
+        "name": name,
+        "role": ROLES[kind],
+        "before": before,
+        "after": after,
+    }
+
+
+def summary(change: Change) -> str:
+    """Return a change as one line."""
+    line = f"{change['action']} {change['kind'].replace('_', ' ')} {change['name']}"
+    if change["action"] == "change":
+        return f"{line} ({', '.join(sorted(change['after']))})"
+    return line
+
+
+def diffs(changes: list[Change]) -> list[dict[str, str]]:
+    """Return changes as Ansible's diff: a header and two texts each."""
+    return [
+        {
+            "before_header": f"{change['kind']} {change['name']}",
+            "after_header": f"{change['kind']} {change['name']}",
+            "before": _text(change["before"]),
+            "after": _text(change["after"]),
+        }
+        for change in changes
+    ]
+
+
+def _text(attributes: dict[str, Any]) -> str:
+    return json.dumps(attributes, indent=2, sort_keys=True) + "\n" if attributes else ""
+
+
+def problems(settings: dict[str, Any]) -> list[str]:
+    """Return what is wrong with an inventory's settings, a sentence each; empty when sound."""
+    found: list[str] = []
+    environment = str(settings.get("environment") or "")
+    if not ENVIRONMENT_NAME.fullmatch(environment):
+        found.append(
+            f"ascent_environment is '{environment}': use 2 to 21 characters, a-z, 0-9 and single "
+            "dashes, a letter first, such as 'production'"
+        )
+    domain = str(settings.get("domain") or "")
+    if not DOMAIN_NAME.fullmatch(domain):
+        found.append(f"ascent_domain is '{domain}': write a name such as 'shop.example.com'")
+    zone = str(settings.get("dns_zone") or domain)
+    if DOMAIN_NAME.fullmatch(domain) and domain != zone and not domain.endswith(f".{zone}"):
+        found.append(f"ascent_domain '{domain}' does not end with ascent_dns_zone '{zone}'")
+    region = str(settings.get("region") or "")
+    if not re.fullmatch(r"[a-z]{2}(?:-[a-z]+)+-\d", region):
+        found.append(f"ascent_region is '{region}': write an AWS region such as 'us-east-1'")
+    zones = settings.get("zones") or []
+    if not isinstance(zones, list) or not 1 <= len(set(zones)) == len(zones) <= 8:
+        found.append(f"ascent_zones is {zones}: list one to eight zones, none twice")
+    try:
+        subnet_cidrs(str(settings.get("vpc_cidr")), ["a"], ["public"])
+    except ValueError as error:
+        found.append(f"ascent_vpc_cidr: {error}")
+    cidrs = settings.get("operator_cidrs") or []
+    if not cidrs:
+        found.append(
+            "ascent_operator_cidrs is empty: list the ranges from which you reach SSH, such as "
+            "['203.0.113.10/32']"
+        )
+    for cidr in cidrs if isinstance(cidrs, list) else []:
+        try:
+            if ipaddress.ip_network(cidr).prefixlen == 0:
+                found.append(f"ascent_operator_cidrs has {cidr}: SSH is never open to everyone")
+        except ValueError as error:
+            found.append(f"ascent_operator_cidrs: {error}")
+    functions = settings.get("functions")
+    if not isinstance(functions, dict) or "main" not in functions:
+        found.append("ascent_functions lacks 'main': {main: {database: shop, role: shop}}")
+    else:
+        for name, function in sorted(functions.items()):
+            for key, value in {"name": name, **(function or {})}.items():
+                if key in ("name", "database", "role") and not FUNCTION_NAME.fullmatch(str(value)):
+                    found.append(
+                        f"ascent_functions.{name}: {key} '{value}' must be a-z, 0-9, _ and at "
+                        "most 31 characters, a letter first"
+                    )
+            for key in ("database", "role"):
+                if key not in (function or {}):
+                    found.append(f"ascent_functions.{name} lacks '{key}'")
+    return found
