@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "app"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "app"))
 
 # The repo's environment has no Flask, on purpose: `make test` runs these by a command of its own.
 collect_ignore_glob = ["test_*.py"] if find_spec("flask") is None else []
