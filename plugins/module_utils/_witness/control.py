@@ -201,7 +201,6 @@ def launch(
         "ProtectSystem": "strict",
         "ProtectHome": "yes",
         "ReadWritePaths": str(place.run),
-        "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
         "CapabilityBoundingSet": "",
         "MemoryMax": "256M",
         "Nice": "5",
