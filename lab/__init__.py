@@ -1,0 +1,1 @@
+"""The lab: an embedded AWS that tells the truth, with real hosts behind it."""

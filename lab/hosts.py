@@ -1,0 +1,332 @@
+"""Hosts: the containers that EC2 instances are, each driven by a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.podman import Podman
+from lab.region import Link
+from lab.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BOOT_DEADLINE = 120.0  # seconds until a host that does not answer counts as impaired
+STOP_DEADLINE = 30  # seconds until a host that does not shut down is killed
+_CAPABILITIES = "NET_ADMIN,SYS_BOOT,SYS_PTRACE,AUDIT_WRITE"
+# What PID 1 of a container dies of: reboot(2) in a PID namespace ends it by one of two signals.
+_REBOOTED = 128 + signal.SIGHUP
+_CRASHED = 128 + signal.SIGKILL
+
+
+class Event(Enum):
+    """What a host tells the API."""
+
+    RUNNING = "running"
+    IMPAIRED = "impaired"
+    STOPPED = "stopped"
+    POWERED_OFF = "powered off"
+    TERMINATED = "terminated"
+    FAILED = "failed"
+
+
+class Order(Enum):
+    """What the API tells a host."""
+
+    START = "start"
+    STOP = "stop"
+    REBOOT = "reboot"
+    TERMINATE = "terminate"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A host as the API describes it. Memory in MiB."""
+
+    instance: str
+    image: str
+    hostname: str
+    address: str
+    subnet: str
+    mac: str
+    memory: int
+    cpus: int
+
+
+Report = Callable[[str, Event, str], None]
+
+
+class Host:
+    """One container with its own network namespace, from launch to termination."""
+
+    # Two cores boot four hosts at a time fastest; more only wait for each other.
+    _booting = threading.Semaphore(max(4, 2 * (os.cpu_count() or 2)))
+
+    def __init__(self, plan: Plan, settings: Settings, report: Report) -> None:
+        self.plan = plan
+        self._settings = settings
+        self._podman = Podman.of(settings)
+        self._report = report
+        self._link = Link(settings, plan.instance)
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._wake_read, self._wake_write = os.pipe()
+        self._pidfd: int | None = None
+        self._thread = threading.Thread(target=self._drive, name=plan.instance, daemon=True)
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self._link.namespace
+
+    def launch(self) -> None:
+        """Begin the host's life."""
+        self._thread.start()
+
+    def order(self, order: Order, plan: Plan | None = None) -> None:
+        """Ask for a change; `plan` says what the host shall be from now on."""
+        if plan:
+            self.plan = plan
+        self._orders.put(order)
+        os.write(self._wake_write, b".")
+
+    def console(self) -> str:
+        """Return what the host wrote to its console."""
+        try:
+            return self._podman("logs", "--tail", "1000", self.container)
+        except LabError:
+            return ""
+
+    # --- the thread
+    def _drive(self) -> None:
+        try:
+            self._create()
+            self._boot()
+        except LabError as error:
+            log.error("%s cannot be launched: %s", self.plan.instance, error)
+            self._report(self.plan.instance, Event.FAILED, str(error))
+        while True:
+            order = self._next()
+            try:
+                if order is None:
+                    self._ended()
+                elif order is Order.TERMINATE:
+                    self._terminate()
+                    return
+                else:
+                    self._obey(order)
+            except LabError as error:
+                log.error("%s: %s", self.plan.instance, error)
+                self._report(self.plan.instance, Event.IMPAIRED, str(error))
+
+    def _obey(self, order: Order) -> None:
+        if order is Order.START:
+            self._start()
+        elif order is Order.STOP:
+            self._stop()
+            self._report(self.plan.instance, Event.STOPPED, "")
+        elif order is Order.REBOOT:
+            self._stop()
+            self._start()
+
+    def _create(self) -> None:
+        plan = self.plan
+        self._link.up(plan.address, plan.subnet, plan.mac)
+        self._write_meminfo()
+        with self._booting:
+            self._podman(
+                "create",
+                "--name", self.container,
+                "--label", f"ascent-lab={self._settings.name}",
+                "--label", f"ascent-instance={plan.instance}",
+                "--hostname", plan.hostname,
+                "--network", f"ns:{self._link.path}",
+                "--dns", "none",
+                "--no-hosts",
+                "--systemd", "always",
+                "--cap-add", _CAPABILITIES,
+                "--memory", f"{plan.memory}m",
+                "--cpus", str(_cpus(plan)),
+                "--pids-limit", "-1",
+                "--stop-timeout", str(STOP_DEADLINE),
+                "--volume", f"{self._meminfo}:/proc/meminfo:ro",
+                plan.image,
+                "/lib/systemd/systemd",
+            )  # fmt: skip
+
+    def _boot(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        plan = self.plan
+        self._write_meminfo()
+        with self._booting:
+            self._podman("start", self.container)
+            self._resize()
+            self._watch()
+            answers = self._wait_for_answer()
+        if answers is None:
+            return  # it ended, or an order came: both are handled by the loop
+        self._report(plan.instance, Event.RUNNING if answers else Event.IMPAIRED, "")
+
+    def _resize(self) -> None:
+        """Apply the plan's size: a container keeps the limits of its creation otherwise."""
+        plan = self.plan
+        limit = f"{plan.memory}m"
+        self._podman(
+            "update", "--memory", limit, "--memory-swap", limit, "--cpus", str(_cpus(plan)),
+            self.container,
+        )  # fmt: skip
+
+    def _stop(self) -> None:
+        self._unwatch()
+        self._podman(
+            "stop", "--time", str(STOP_DEADLINE), self.container, timeout=STOP_DEADLINE + 60
+        )
+
+    def _terminate(self) -> None:
+        self._unwatch()
+        try:
+            self._podman("stop", "--time", "10", "--ignore", self.container)
+        finally:
+            self._podman.remove([self.container])
+            self._link.down()
+            self._meminfo.unlink(missing_ok=True)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._report(self.plan.instance, Event.TERMINATED, "")
+
+    def _ended(self) -> None:
+        """The container ended by itself: a reboot and a crash start it again."""
+        self._unwatch()
+        status = int(self._podman("wait", self.container).strip() or 0)
+        log.info("%s ended by itself with status %s", self.plan.instance, status)
+        if status in (_REBOOTED, _CRASHED):
+            self._start()
+        else:
+            self._report(self.plan.instance, Event.POWERED_OFF, "")
+
+    # --- waiting
+    def _watch(self) -> None:
+        self._unwatch()
+        process = int(self._podman.inspect(self.container)["State"]["Pid"])
+        try:
+            self._pidfd = os.pidfd_open(process) if process else None
+        except ProcessLookupError:
+            self._pidfd = None
+        if self._pidfd is None:
+            raise LabError(f"host {self.plan.instance} ended while it started")
+
+    def _unwatch(self) -> None:
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _next(self) -> Order | None:
+        """Wait for an order; None says that the container ended."""
+        while True:
+            if self._poll(None):
+                return None
+            try:
+                return self._orders.get_nowait()
+            except queue.Empty:
+                continue
+
+    def _poll(self, timeout: float | None, consume: bool = True) -> bool:
+        """Wait until something happens; say whether it is the container's end."""
+        poller = select.poll()
+        poller.register(self._wake_read, select.POLLIN)
+        if self._pidfd is not None:
+            poller.register(self._pidfd, select.POLLIN)
+        ready = [fd for fd, _ in poller.poll(None if timeout is None else timeout * 1000)]
+        if self._wake_read in ready:
+            if consume:
+                os.read(self._wake_read, 1)
+            return False
+        return self._pidfd is not None and self._pidfd in ready
+
+    def _wait_for_answer(self) -> bool | None:
+        """Wait until SSH answers. None: the host ended, or an order came first."""
+        deadline = time.monotonic() + BOOT_DEADLINE
+        while time.monotonic() < deadline:
+            if _answers(self.plan.address):
+                return True
+            if self._poll(0.1, consume=False) or not self._orders.empty():
+                return None
+        return False
+
+    # --- memory as the host sees it
+    @property
+    def _meminfo(self) -> Path:
+        return self._settings.state / "hosts" / f"{self.plan.instance}.meminfo"
+
+    def _write_meminfo(self) -> None:
+        """Tell the host its own size: containers see the machine's memory otherwise.
+
+        Written in place, for the file is mounted into the host.
+        """
+        self._meminfo.parent.mkdir(parents=True, exist_ok=True)
+        self._meminfo.write_text(meminfo(self.plan.memory))
+
+
+def meminfo(memory: int, used: int = 64) -> str:
+    """Return /proc/meminfo of a host with so much memory and use of it, in MiB."""
+    values = {
+        "MemTotal": memory,
+        "MemFree": max(memory - used, 0),
+        "MemAvailable": max(memory - used, 0),
+        "Buffers": 0,
+        "Cached": 0,
+        "SwapCached": 0,
+        "SwapTotal": 0,
+        "SwapFree": 0,
+        "Shmem": 0,
+        "Slab": 0,
+        "HugePages_Total": None,
+        "Hugepagesize": 2,
+    }
+    return "".join(
+        f"{key + ':':<16}{0:>8}\n" if value is None else f"{key + ':':<16}{value * 1024:>8} kB\n"
+        for key, value in values.items()
+    )
+
+
+def _cpus(plan: Plan) -> int:
+    """Return the processors of a host: no more than the machine has, else podman refuses."""
+    return min(plan.cpus, os.cpu_count() or 1)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 22), timeout=1) as connection:
+            connection.settimeout(2)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def remove_all(settings: Settings) -> None:
+    """Remove every container of the lab, whoever made it."""
+    podman = Podman.of(settings)
+    podman.remove([str(c["Id"]) for c in podman.containers(settings.name)])
+
+
+def start_time(process: int) -> int:
+    """Return when a process started, in clock ticks since boot: with its id, its full name.
+
+    Raises OSError if it is not there, or dead and not yet buried.
+    """
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(process)
+    return int(fields[19])

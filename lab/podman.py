@@ -1,0 +1,131 @@
+"""Podman, with a storage of the lab's own: the user's containers and settings are never touched."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import shell
+from lab.errors import LabError
+from lab.settings import Settings
+
+# Where podman's defaults do not work: a root without CAP_SYS_RESOURCE may not raise limits, and
+# crun does not know hybrid cgroups.
+_OVERRIDE = """\
+[engine]
+runtime = "runc"
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+"""
+
+
+@dataclass(frozen=True)
+class Podman:
+    """The lab's podman: one storage for all labs of the machine."""
+
+    cache: Path
+    run: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Podman:
+        """Return the podman of these settings."""
+        return cls(settings.cache, settings.run)
+
+    @property
+    def _override(self) -> Path:
+        return self.run / "containers.conf"
+
+    @property
+    def _env(self) -> dict[str, str] | None:
+        return {"CONTAINERS_CONF": str(self._override)} if self._override.exists() else None
+
+    def _command(self, *arguments: str) -> tuple[str, ...]:
+        return (
+            "podman",
+            "--root",
+            str(self.cache / "storage"),
+            "--runroot",
+            str(self.run / "storage"),
+            "--tmpdir",
+            str(self.run / "libpod"),
+            "--storage-driver",
+            "overlay",
+            "--events-backend",
+            "file",
+            *arguments,
+        )
+
+    def __call__(self, *arguments: str, timeout: float | None = 120) -> str:
+        """Run `podman ARGUMENTS`. Raises CommandError."""
+        return shell.run(*self._command(*arguments), env=self._env, timeout=timeout)
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Say whether `podman ARGUMENTS` ends well."""
+        return shell.succeeds(*self._command(*arguments), env=self._env)
+
+    def image_exists(self, tag: str) -> bool:
+        """Say whether an image is in the lab's storage."""
+        return self.succeeds("image", "exists", tag)
+
+    def containers(self, lab: str | None = None) -> list[dict[str, Any]]:
+        """List the lab's containers (all labs' if none is named), running or not."""
+        if not (self.cache / "storage").exists():
+            return []
+        which = f"label=ascent-lab={lab}" if lab else "label=ascent-lab"
+        found = json.loads(self("ps", "--all", "--filter", which, "--format", "json") or "[]")
+        return list(found or [])
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove containers, running or not; missing ones are no error."""
+        if names:
+            self("rm", "--force", "--time", "0", "--ignore", "--volumes", *names)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """Return a container's state. Raises CommandError if it is not there."""
+        return dict(json.loads(self("container", "inspect", name))[0])
+
+    def find_setup(self, image: str) -> str:
+        """Find the set-up that starts containers here. Returns its name. Raises LabError.
+
+        Tried for real, since what a machine allows cannot be told from its looks. The answer
+        holds until the machine is rebooted.
+        """
+        decided = self.run / "podman-works"
+        if decided.exists():
+            return decided.read_text().strip()
+        probe = ("run", "--rm", "--network", "none", "--systemd=always", image, "/bin/true")
+        self.run.mkdir(parents=True, exist_ok=True)
+        self._override.unlink(missing_ok=True)
+        try:
+            self(*probe)
+            name = "podman's defaults"
+        except shell.CommandError as first:
+            self._override.write_text(_OVERRIDE)
+            try:
+                self(*probe)
+            except shell.CommandError as second:
+                self._override.unlink(missing_ok=True)
+                raise LabError(
+                    "podman can start no container here.\n"
+                    f"  with its defaults: {first.stderr}\n"
+                    f"  with runc and low limits: {second.stderr}"
+                ) from second
+            name = "runc with low limits"
+        decided.write_text(name + "\n")
+        return name
+
+    def reset(self) -> None:
+        """Remove the storage with all images."""
+        if (self.cache / "storage").exists():
+            self("system", "reset", "--force")
+        self.forget()
+
+    def forget(self) -> None:
+        """Release what podman keeps mounted and remove its runtime files."""
+        for mounted in (self.cache / "storage" / "overlay", self.run / "storage" / "overlay"):
+            if os.path.ismount(mounted):
+                shell.run("umount", str(mounted))

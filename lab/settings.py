@@ -1,0 +1,120 @@
+"""What a lab is called, where its addresses lie, and where its files are."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError
+
+API_PORT = 4566
+ADMIN_PORT = 4567
+DNS_PORT = 53
+METADATA_ADDRESS = "169.254.169.254"
+RESOLVER_ADDRESS = "169.254.169.253"
+ACCESS_KEY = "ascentlab"
+SECRET_KEY = "ascentlab"
+ACCOUNT = "123456789012"
+DEFAULT_NAME = "ascent"
+DEFAULT_SUBNET = "198.18.0.0/24"
+
+# No hyphen: names of namespaces are `ascent-<lab>-<host>`, and no lab may own another's.
+_NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A lab's name and uplink subnet; everything else follows from the two."""
+
+    name: str = DEFAULT_NAME
+    subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(DEFAULT_SUBNET)
+    write_hosts_file: bool = True
+    cache: Path = Path("/var/lib/ascent-lab")
+    run: Path = Path("/run/ascent-lab")
+
+    @classmethod
+    def of(cls, name: str, subnet: str, write_hosts_file: bool = True) -> Settings:
+        """Check what a user typed. Raises LabError."""
+        if not _NAME.fullmatch(name):
+            raise LabError(
+                f"'{name}' is no name for a lab: use 1 to 16 small letters and digits, "
+                "a letter first, no hyphen."
+            )
+        try:
+            network = ipaddress.IPv4Network(subnet)
+        except ValueError as error:
+            raise LabError(f"'{subnet}' is no subnet for a lab: {error}") from error
+        if network.prefixlen != 24:
+            raise LabError(f"The lab's subnet must be a /24, not {network}; e.g. {DEFAULT_SUBNET}.")
+        return cls(name, network, write_hosts_file)
+
+    # --- addresses
+    @property
+    def machine_address(self) -> str:
+        """The machine's end of the uplink: the operator's address as hosts see it."""
+        return str(self.subnet[1])
+
+    @property
+    def address(self) -> str:
+        """The lab's end: API, names and admin listen here."""
+        return str(self.subnet[2])
+
+    @property
+    def public_pool(self) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]:
+        """First and last public address that the lab hands out."""
+        return self.subnet[16], self.subnet[250]
+
+    @property
+    def endpoint(self) -> str:
+        """What AWS_ENDPOINT_URL must be."""
+        return f"http://{self.address}:{API_PORT}"
+
+    @property
+    def admin(self) -> str:
+        """The lab's own interface; playbooks do not know it."""
+        return f"http://{self.address}:{ADMIN_PORT}"
+
+    # --- names of things in the kernel
+    @property
+    def namespace(self) -> str:
+        """The network namespace that holds all of the lab's network."""
+        return f"ascent-{self.name}"
+
+    @property
+    def table(self) -> str:
+        """The nftables table in the machine's own namespace."""
+        return f"ascent_{self.name}"
+
+    @property
+    def uplink(self) -> str:
+        """The machine's end of the uplink (interface names have at most 15 characters)."""
+        return f"asc-{self.name}"[:15] if len(self.name) <= 11 else f"asc{_short_hash(self.name)}"
+
+    # --- files
+    @property
+    def state(self) -> Path:
+        """Runtime state: gone after down, and after a reboot of the machine."""
+        return self.run / self.name
+
+    @property
+    def log(self) -> Path:
+        """What the server said."""
+        return self.state / "server.log"
+
+    @property
+    def pid_file(self) -> Path:
+        """The server's process: id and start time."""
+        return self.state / "server.pid"
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings that a lab was started with, for the other verbs."""
+        return self.state / "settings.json"
+
+
+def _short_hash(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
