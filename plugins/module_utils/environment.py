@@ -46,6 +46,8 @@ ROLES = {
     "dns_zone": "dns",
     "dns_record": "dns",
 }
+# Seconds that a resolver may keep a name's address: a change of stage shall be seen soon.
+NAME_TTL = 60
 # A name goes into DNS labels, IAM and bucket names: RFC 1035 letters, and short enough for
 # `ascent-<name>-backup-<account>` to stay below S3's 63 characters.
 ENVIRONMENT_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,19}[a-z0-9]")
@@ -333,13 +335,11 @@ def desired(
     zone = description["dns_zone"].rstrip(".").lower()
     add("dns_zone", zone, {})
     for record in description["names"]:
+        doors = description["front_door"]
         add(
             "dns_record",
-            f"{record['name'].rstrip('.').lower()} A",
-            {
-                "ttl": int(record.get("ttl", 60)),
-                "values": sorted(known.get(h, f"address of {h}") for h in record["hosts"]),
-            },
+            f"{record.rstrip('.').lower()} A",
+            {"ttl": NAME_TTL, "values": sorted(known.get(h, f"address of {h}") for h in doors)},
         )
     return resources
 
