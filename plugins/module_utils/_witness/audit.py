@@ -81,7 +81,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Pause:
-    """A time without an answer, less the interval of the schedule; `at` is a wall time."""
+    """A time without an answer, from the wall time `at` when the next one was due."""
 
     ms: float
     at: float
@@ -140,11 +140,11 @@ def pauses(run: Run, stream: str, begin: float, times: Iterable[float], rate: fl
     """Every gap between answers beyond the schedule, from `begin` to the run's last look."""
     interval = 1.0 / rate
     found = []
-    before = begin
+    due = begin
     for now in [*sorted(times), max(run.until, begin)]:
-        if (beyond := now - before - interval) > 0:
-            found.append(Pause(round(beyond * 1000, 1), run.wall(before), stream))
-        before = max(before, now)
+        if now > due:
+            found.append(Pause(round((now - due) * 1000, 1), run.wall(due), stream))
+        due = max(due, now + interval)
     return found
 
 
