@@ -64,8 +64,9 @@ class Connection(psycopg.Connection[DictRow]):
         if self.closed or now - self.released > MAX_IDLE or now - self.since > MAX_AGE:
             return False
         # An idle connection has nothing to say: readable means that it was closed.
-        readable, _, _ = select.select([self.pgconn.socket], [], [], 0)
-        return not readable
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
 
 
 def _bounded(gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:

@@ -9,7 +9,9 @@ pooling allows no other), so that two runs at once wait for each other.
 from __future__ import annotations
 
 import os
+import random
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -17,8 +19,10 @@ import psycopg
 from .config import FUNCTIONS, HERE, ConfigError, migrate_urls
 
 LOCK = 0x5348_4F50  # "SHOP": any number that nobody else uses
-WAIT_FOR_OTHER_RUN = "120s"
-WAIT_FOR_TABLE = "3s"  # a change that waits longer would make the live requests behind it wait
+WAIT_FOR_OTHER_RUN = "60s"
+# A change that waits for a table makes the live requests behind it wait: give up and come again.
+WAIT_FOR_TABLE = "1s"
+ATTEMPTS = 10
 
 LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -42,6 +46,17 @@ def latest(function: str) -> int:
 
 
 def _apply(url: str, function: str, version: int, path: Path) -> bool:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _apply_once(url, function, version, path)
+        except psycopg.errors.LockNotAvailable:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0.5, 1.5))  # noqa: S311 (not for secrets)
+    return False
+
+
+def _apply_once(url: str, function: str, version: int, path: Path) -> bool:
     # Read committed: what the run before us committed while we waited for the lock is seen.
     with psycopg.connect(url, prepare_threshold=None, connect_timeout=10) as connection:
         connection.execute(f"SET LOCAL lock_timeout = '{WAIT_FOR_OTHER_RUN}'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from functools import wraps
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from flask import (
     Blueprint,
@@ -35,7 +35,8 @@ def logged_in(view: Callable[..., ResponseReturnValue]) -> Callable[..., Respons
     @wraps(view)
     def wrapped(**args: object) -> ResponseReturnValue:
         if accounts.current_user() is None:
-            target = request.full_path if request.method == "GET" else "/cart"
+            came_from = urlsplit(request.referrer or "").path or "/"
+            target = request.full_path if request.method == "GET" else local_path(came_from)
             return redirect(f"/login?next={quote(target.rstrip('?'), safe='')}", 303)
         return view(**args)
 

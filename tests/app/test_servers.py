@@ -195,17 +195,29 @@ def test_migrations_at_the_same_time_apply_each_file_once(postgres: Postgres) ->
     assert len(applied) == len(set(applied)) == 5
 
 
-def test_a_migration_that_would_make_requests_wait_gives_up(postgres: Postgres) -> None:
-    name = postgres.new_database()
-    postgres.ask(name, "CREATE TABLE users (id bigint, email text)")
-    postgres.ask(name, "ALTER TABLE users OWNER TO shop")
-    with psycopg.connect(postgres.url(name, "postgres")) as live:
+def test_a_migration_never_makes_requests_wait_for_long(
+    postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = migrate_urls({"DATABASE_URL": postgres.url(database)})
+    postgres.ask(database, "DROP TABLE sessions")
+    postgres.ask(database, "DELETE FROM schema_migrations WHERE function = 'users'")
+    there = "SELECT to_regclass('sessions') IS NOT NULL"
+    with psycopg.connect(postgres.url(database, "postgres")) as live:
         live.execute("LOCK TABLE users")  # a long request of the release before
+        monkeypatch.setattr(migrate, "ATTEMPTS", 1)
         started = time.monotonic()
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            migrate.migrate(migrate_urls({"DATABASE_URL": postgres.url(name)}))
-        assert time.monotonic() - started < 5
-    assert postgres.ask(name, "SELECT to_regclass('sessions')") == [(None,)]
+            migrate.migrate(urls)
+        assert time.monotonic() - started < 2.5
+        assert postgres.ask(database, there) == [(False,)]
+
+        monkeypatch.undo()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            patient = pool.submit(migrate.migrate, urls)
+            time.sleep(1.5)
+            live.rollback()
+            assert patient.result(timeout=20) == ["users/0001_tables"]
+    assert postgres.ask(database, there) == [(True,)]
 
 
 def test_not_ready_before_the_schema_is_there(
@@ -495,6 +507,57 @@ def test_nothing_stays_in_a_database_session(build: Build, postgres: Postgres) -
         assert connection.execute(changed).fetchall() == []
         held = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
         assert connection.execute(held).fetchall() == []
+
+
+@pytest.fixture
+def pooler(postgres: Postgres) -> Iterator[str]:
+    """PgBouncer in transaction pooling with two server connections; its URL, less the database."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs PgBouncer (Debian package: pgbouncer)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = postgres.directory / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = user=shop host={postgres.directory}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
+    )
+    command = [program, str(settings)]
+    if os.geteuid() == 0:
+        command = ["runuser", "-u", "postgres", "--", *command]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline and process.poll() is None, "no PgBouncer"
+            time.sleep(0.05)
+    yield f"postgresql://shop@127.0.0.1:{port}"
+    process.terminate()
+    process.wait(10)
+
+
+def test_all_of_it_through_pgbouncer(pooler: str, postgres: Postgres, build: Build) -> None:
+    url = f"{pooler}/{postgres.new_database()}"
+    assert len(migrate.migrate(migrate_urls({"DATABASE_URL": url}))) == 5
+    app = build(DATABASE_URL=url)
+
+    def shop(number: int) -> int:
+        visitor = Visitor(app.test_client())
+        visitor.sign_up(f"ann-{number}@example.test")
+        for _ in range(3):
+            visitor.add(5)
+        placed = visitor.post("/orders", "/cart", key=f"pooled-{number:04}")
+        assert "€48.00" in visitor.get(placed.location).text
+        who = guest(visitor.client)
+        return order(visitor.client, who, f"pooled-{number:04}", (1, 1)).status_code
+
+    with concurrent.futures.ThreadPoolExecutor(6) as crowd:
+        assert list(crowd.map(shop, range(12))) == [201] * 12
 
 
 # The database goes away and comes back

@@ -6,7 +6,7 @@ VALUES
      'One pole, one pull, and it stands. The fly goes up first, so that the inside stays dry on the evening when it matters.', 34900, 'tent.svg'),
     (3, 'ascent-rope-60', 'Ascent Rope 60', 'Climb', 'Sixty metres of quiet confidence.',
      'A dry-treated single rope of 9.5 mm with a middle mark that you can find in the dark. Soft in the hand, calm in a fall.', 21900, 'rope.svg'),
-    (4, 'north-compass', 'North Compass', 'Find', 'Works at 0 % battery.',
+    (4, 'north-compass', 'North Compass', 'Find', 'Works at 0 % battery.',
      'A liquid-filled capsule, a sapphire bearing and a mirror for a true line of sight. No firmware, no account.', 4900, 'compass.svg'),
     (5, 'camp-mug', 'Camp Mug', 'Cook', 'Enamel, chipped in all the right places by you.',
      'Three hundred and fifty millilitres of coffee, soup or snow that wants to be tea. Goes on the fire.', 1600, 'mug.svg'),
@@ -20,7 +20,7 @@ VALUES
      'Steel, double-walled, one litre. The lid closes with a quarter turn, gloves on.', 3400, 'bottle.svg'),
     (10, 'pocket-stove', 'Pocket Stove', 'Cook', 'Boils a litre in three minutes.',
      'Seventy-three grams with a flame that bows to the wind and does not go out. Fits into the Camp Mug.', 6400, 'stove.svg'),
-    (11, 'cloud-bag-minus-5', 'Cloud Bag -5', 'Shelter', 'A warm place that weighs 820 g.',
+    (11, 'cloud-bag-minus-5', 'Cloud Bag -5', 'Shelter', 'A warm place that weighs 820 g.',
      'Down that can be traced, a zip that does not bite and a foot box with room for tomorrow''s socks.', 28900, 'bag.svg'),
     (12, 'contour-map-set', 'Contour Map Set', 'Find', 'Six sheets, every stream by name.',
      'Printed on stone paper: folds a thousand times, shrugs at rain, and shows the way back as well.', 2900, 'map.svg')
