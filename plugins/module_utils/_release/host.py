@@ -232,6 +232,7 @@ class Deployment:
         self.plan = plan
         self.found = found
         self.lock = lock
+        self.begun = time.time()
         self.warnings: list[str] = []
         self.facts: dict[str, Any] = {}
         self._actions: dict[str, Callable[[str], None]] = {
@@ -420,32 +421,25 @@ class Deployment:
     def _give_up(self, name: str, why: str) -> None:
         """Take a failed instance away, say why and what serves."""
         unit = self.layout.unit(name)
-        shown = _systemctl("show", "-P", "Result", unit).stdout.strip()
-        journal = subprocess.run(
-            [
-                "journalctl",
-                "--no-pager",
-                "-q",
-                "-o",
-                "short-iso",
-                "-n",
-                str(_TAIL_LINES),
-                "-u",
-                unit,
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        ).stdout
+        result = _systemctl("show", "-P", "Result", unit).stdout.strip()
+        journal = self._journal(unit)
         if name != self.found.live:
             with suppress(HostError):
                 self.stop(name)
             self.remove(name)
         raise HostError(
-            f"Release {self.desired.release} did not come up ({unit}, {shown or 'no result'}): "
-            f"{why}. {self._serving()} The end of its journal:\n{journal.strip() or '(empty)'}"
+            f"Release {self.desired.release} did not come up as {unit}"
+            f"{'' if result == 'success' else f' ({result})'}: {why}. {self._serving()} "
+            f"The end of its journal:\n{journal or '(empty)'}"
         )
+
+    def _journal(self, unit: str) -> str:
+        """Return the last lines that a unit wrote in this run."""
+        subprocess.run(["journalctl", "--sync"], capture_output=True, check=False, timeout=60)
+        command = ["journalctl", "--no-pager", "--quiet", "--output=short-iso", f"--unit={unit}"]
+        command += [f"--lines={_TAIL_LINES}", f"--since=@{self.begun:.6f}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return done.stdout.strip()
 
     def _serving(self) -> str:
         live = self.found.live_instance
