@@ -144,7 +144,7 @@ def error(
 def serve(settings: Settings, api: Api) -> BaseWSGIServer:
     """Start the API inside the region's namespace."""
 
-    class Handler(MotoRequestHandler):  # type: ignore[misc]
+    class Handler(MotoRequestHandler):
         def log_request(self, *_: Any, **__: Any) -> None:
             """Say nothing: the application writes its own line."""
 

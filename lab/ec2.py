@@ -20,6 +20,7 @@ from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
 from lab import image
 from lab.hosts import Event
+from lab.mends._replace import replace
 
 # Debian's own account, under which it publishes its images.
 DEBIAN = "136693071363"
@@ -95,7 +96,7 @@ class AddressPool:
         return 0 <= int(ipaddress.IPv4Address(address)) - self._first < self._size
 
 
-class LabEC2Backend(EC2Backend):  # type: ignore[misc]
+class LabEC2Backend(EC2Backend):
     """moto's EC2 whose instances are hosts."""
 
     __module__ = "moto.ec2.models"  # moto finds a backend's URLs by its module's name
@@ -393,10 +394,10 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
             raise EC2ClientError(
                 "IncorrectInstanceState", f"The instance '{instance.id}' is not in a valid state."
             )
-        nic = eni or (instance.nics[0] if instance else None)
-        before = {a.public_ip: a.eni for a in self.addresses if a.eni}
-        result = super().associate_address(instance, eni, address, allocation_id, reassociate)
-        left = before.get(result.public_ip)
+        nic: Any = eni or (instance.nics[0] if instance else None)
+        before: dict[str, Any] = {a.public_ip: a.eni for a in self.addresses if a.eni}
+        result: Any = super().associate_address(instance, eni, address, allocation_id, reassociate)
+        left: Any = before.get(result.public_ip)
         if left is not None and left is not nic:
             left.public_ip = None
             if left.instance and left.instance.state in ("pending", "running"):
@@ -410,8 +411,9 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
         return result
 
     def _keep_elastic_address(self, instance: Any) -> None:
+        addresses: list[Any] = self.addresses
         for nic in instance.nics.values():
-            for address in self.addresses:
+            for address in addresses:
                 if address.eni is nic:
                     nic.public_ip = address.public_ip
 
@@ -426,10 +428,16 @@ def not_true(what: str) -> EC2ClientError:
     return EC2ClientError("NotTrueInTheLab", f"The lab cannot make {what}. See docs/lab.md.")
 
 
+def backends() -> Iterator[Any]:
+    """Yield EC2's backends that are in use, one a region."""
+    for _, _, backend in ec2_backends.iter_backends():
+        yield backend
+
+
 def public_addresses() -> set[str]:
     """Return all public addresses in use."""
     found: set[str] = set()
-    for _, _, backend in ec2_backends.iter_backends():
+    for backend in backends():
         found |= {address.public_ip for address in backend.addresses}
         found |= {nic.public_ip for nic in backend.enis.values() if nic.public_ip}
     return found
@@ -437,7 +445,7 @@ def public_addresses() -> set[str]:
 
 def instances() -> Iterator[tuple[Any, Any]]:
     """Yield all instances with their backends."""
-    for _, _, backend in ec2_backends.iter_backends():
+    for backend in backends():
         for reservation in list(backend.reservations.values()):
             for instance in list(reservation.instances):
                 yield backend, instance
@@ -449,8 +457,8 @@ def install(physics: Physics, first: ipaddress.IPv4Address, last: ipaddress.IPv4
     LabEC2Backend.physics = physics
     LabEC2Backend.pool = pool
     ec2_backends.backend = LabEC2Backend
-    elastic_ip_addresses.random_ip = pool.take
-    elastic_network_interfaces.random_public_ip = pool.take
+    replace(elastic_ip_addresses, "random_ip", lambda _: pool.take)
+    replace(elastic_network_interfaces, "random_public_ip", lambda _: pool.take)
 
     def status(instance: Any) -> dict[str, Any]:
         if instance.state != "running":
@@ -461,7 +469,7 @@ def install(physics: Physics, first: ipaddress.IPv4Address, last: ipaddress.IPv4
             "Status": "ok" if passed else "impaired",
         }
 
-    Instance.instance_status = property(status)
+    replace(Instance, "instance_status", lambda _: property(status))
 
 
 def _require(instances: Iterable[Any], states: tuple[str, ...], verb: str) -> None:

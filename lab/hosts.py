@@ -23,8 +23,11 @@ from lab.settings import Settings
 log = logging.getLogger(__name__)
 
 BOOT_DEADLINE = 120.0  # seconds until a host that does not answer counts as impaired
+_MEMORY_INTERVAL = 5.0  # seconds between two looks at a host's use of memory
 STOP_DEADLINE = 30  # seconds until a host that does not shut down is killed
-_CAPABILITIES = "NET_ADMIN,SYS_BOOT,SYS_PTRACE,AUDIT_WRITE"
+# SYS_ADMIN: without it systemd leaves out the sandbox of a unit without a word. SYS_BOOT: to tell
+# a reboot from a shutdown. NET_ADMIN: a host may filter its packets; the groups lie outside.
+_CAPABILITIES = "SYS_ADMIN,SYS_BOOT,SYS_PTRACE,NET_ADMIN,AUDIT_WRITE"
 # What PID 1 of a container dies of: reboot(2) in a PID namespace ends it by one of two signals.
 _REBOOTED = 128 + signal.SIGHUP
 _CRASHED = 128 + signal.SIGKILL
@@ -82,6 +85,7 @@ class Host:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
         self._pidfd: int | None = None
+        self._process = 0
         self._thread = threading.Thread(target=self._drive, name=plan.instance, daemon=True)
 
     @property
@@ -155,6 +159,8 @@ class Host:
                 "--no-hosts",
                 "--systemd", "always",
                 "--cap-add", _CAPABILITIES,
+                "--security-opt", "apparmor=unconfined",
+                "--security-opt", "label=disable",
                 "--memory", f"{plan.memory}m",
                 "--cpus", str(_cpus(plan)),
                 "--pids-limit", "-1",
@@ -222,6 +228,7 @@ class Host:
         process = int(self._podman.inspect(self.container)["State"]["Pid"])
         try:
             self._pidfd = os.pidfd_open(process) if process else None
+            self._process = process
         except ProcessLookupError:
             self._pidfd = None
         if self._pidfd is None:
@@ -235,20 +242,20 @@ class Host:
     def _next(self) -> Order | None:
         """Wait for an order; None says that the container ended."""
         while True:
-            if self._poll(None):
+            if self._poll(_MEMORY_INTERVAL):
                 return None
             try:
                 return self._orders.get_nowait()
             except queue.Empty:
-                continue
+                self._write_meminfo()
 
-    def _poll(self, timeout: float | None, consume: bool = True) -> bool:
+    def _poll(self, timeout: float, consume: bool = True) -> bool:
         """Wait until something happens; say whether it is the container's end."""
         poller = select.poll()
         poller.register(self._wake_read, select.POLLIN)
         if self._pidfd is not None:
             poller.register(self._pidfd, select.POLLIN)
-        ready = [fd for fd, _ in poller.poll(None if timeout is None else timeout * 1000)]
+        ready = [fd for fd, _ in poller.poll(timeout * 1000)]
         if self._wake_read in ready:
             if consume:
                 os.read(self._wake_read, 1)
@@ -276,29 +283,70 @@ class Host:
         Written in place, for the file is mounted into the host.
         """
         self._meminfo.parent.mkdir(parents=True, exist_ok=True)
-        self._meminfo.write_text(meminfo(self.plan.memory))
+        use = memory_use(self._process) if self._pidfd is not None else MemoryUse()
+        self._meminfo.write_text(meminfo(self.plan.memory, use))
 
 
-def meminfo(memory: int, used: int = 64) -> str:
-    """Return /proc/meminfo of a host with so much memory and use of it, in MiB."""
+@dataclass(frozen=True)
+class MemoryUse:
+    """What a host's control group holds, in KiB."""
+
+    processes: int = 0
+    files: int = 0
+
+
+def meminfo(memory: int, use: MemoryUse) -> str:
+    """Return /proc/meminfo of a host with so much memory (MiB) and use of it."""
+    total = memory * 1024
     values = {
-        "MemTotal": memory,
-        "MemFree": max(memory - used, 0),
-        "MemAvailable": max(memory - used, 0),
+        "MemTotal": total,
+        "MemFree": max(total - use.processes - use.files, 0),
+        "MemAvailable": max(total - use.processes, 0),
         "Buffers": 0,
-        "Cached": 0,
+        "Cached": use.files,
         "SwapCached": 0,
+        "Active": use.processes,
+        "Inactive": use.files,
         "SwapTotal": 0,
         "SwapFree": 0,
+        "Dirty": 0,
+        "AnonPages": use.processes,
         "Shmem": 0,
         "Slab": 0,
-        "HugePages_Total": None,
-        "Hugepagesize": 2,
+        "SReclaimable": 0,
     }
-    return "".join(
-        f"{key + ':':<16}{0:>8}\n" if value is None else f"{key + ':':<16}{value * 1024:>8} kB\n"
-        for key, value in values.items()
-    )
+    lines = [f"{key + ':':<16}{value:>8} kB\n" for key, value in values.items()]
+    return "".join(lines) + "HugePages_Total:       0\nHugepagesize:       2048 kB\n"
+
+
+def memory_use(process: int) -> MemoryUse:
+    """Read the use of memory of a process's control group, of either version."""
+    try:
+        groups = Path(f"/proc/{process}/cgroup").read_text().splitlines()
+        for line in groups:
+            _, controllers, path = line.split(":", 2)
+            if controllers == "memory":
+                folder, name = Path(f"/sys/fs/cgroup/memory{path}"), "memory.usage_in_bytes"
+            elif controllers == "":
+                folder, name = Path(f"/sys/fs/cgroup{path}"), "memory.current"
+            else:
+                continue
+            # systemd in the host moves itself into a group below the container's.
+            while not (folder / name).exists() or folder.name in ("init.scope", "system.slice"):
+                if folder == folder.parent:
+                    break
+                folder = folder.parent
+            if not (folder / name).exists():
+                continue
+            used = int((folder / name).read_text()) // 1024
+            stat = dict(
+                entry.split() for entry in (folder / "memory.stat").read_text().splitlines()
+            )
+            files = int(stat.get("total_cache", stat.get("file", 0))) // 1024
+            return MemoryUse(max(used - files, 0), files)
+    except (OSError, ValueError):
+        pass
+    return MemoryUse()
 
 
 def _cpus(plan: Plan) -> int:
@@ -310,7 +358,7 @@ def _answers(address: str) -> bool:
     try:
         with socket.create_connection((address, 22), timeout=1) as connection:
             connection.settimeout(2)
-            return connection.recv(4) == b"SSH-"
+            return connection.recv(256).startswith(b"SSH-")
     except OSError:
         return False
 

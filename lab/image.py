@@ -35,12 +35,21 @@ _DISABLED = (
     "e2scrub_all.timer",
     "e2scrub_reap.service",
 )
+# Views into the machine's kernel that a host has no business with.
+_MASKED = (
+    "dev-hugepages.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+)
 _CUSTOMIZE = (
     "rm -f {root}/etc/ssh/ssh_host_*",
     "chroot {root} apt-get clean",
     "chroot {root} apt-get -qq install --download-only --yes {cached}",
     "chroot {root} update-ca-certificates",
     "chroot {root} systemctl --quiet disable {disabled}",
+    "chroot {root} systemctl --quiet enable ascent-lab-hostname.service",
+    "chroot {root} systemctl --quiet mask {masked}",
 )
 
 
@@ -70,7 +79,7 @@ class Recipe:
         digest = hashlib.sha256()
         for part in (self.release, *self.packages, "/", *self.cached, "/", *self.apt_options):
             digest.update(part.encode() + b"\0")
-        for part in (*_CUSTOMIZE, *_DISABLED):
+        for part in (*_CUSTOMIZE, *_DISABLED, *_MASKED):
             digest.update(part.encode() + b"\0")
         for name, content in self.files:
             digest.update(name.encode() + b"\0" + content + b"\0")
@@ -170,6 +179,7 @@ def _bootstrap(wanted: Recipe, folder: Path, archive: Path, say: Callable[[str],
         "root": '"$1"',
         "cached": " ".join(wanted.cached),
         "disabled": " ".join(_DISABLED),
+        "masked": " ".join(_MASKED),
     }
     command = [
         "mmdebstrap",

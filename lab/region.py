@@ -57,6 +57,7 @@ class Region:
         """Make the namespace, its uplink and its addresses."""
         settings = self._settings
         name, uplink = settings.namespace, settings.uplink
+        source = f"src {settings.machine_address}"
         shell.run("ip", "netns", "add", name)
         for key, value in _SYSCTLS.items():
             if Path("/proc/sys", *key.split(".")).exists():
@@ -66,8 +67,8 @@ class Region:
             (
                 f"address add {settings.machine_address}/32 dev {uplink}",
                 f"link set {uplink} up",
-                f"route add {settings.address} dev {uplink} src {settings.machine_address}",
-                f"route add {settings.subnet} via {settings.address} src {settings.machine_address}",
+                f"route add {settings.address} dev {uplink} {source}",
+                f"route add {settings.subnet} via {settings.address} {source}",
             )
         )
         _batch(

@@ -15,11 +15,12 @@ DNS_PORT = 53
 METADATA_ADDRESS = "169.254.169.254"
 RESOLVER_ADDRESS = "169.254.169.253"
 ACCESS_KEY = "ascentlab"
-SECRET_KEY = "ascentlab"
+SECRET_KEY = "ascentlab"  # noqa: S105 - any key is accepted; this one is printed
 ACCOUNT = "123456789012"
 DEFAULT_NAME = "ascent"
 DEFAULT_SUBNET = "198.18.0.0/24"
 
+_SUBNET = ipaddress.IPv4Network(DEFAULT_SUBNET)
 # No hyphen: names of namespaces are `ascent-<lab>-<host>`, and no lab may own another's.
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 
@@ -29,7 +30,7 @@ class Settings:
     """A lab's name and uplink subnet; everything else follows from the two."""
 
     name: str = DEFAULT_NAME
-    subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(DEFAULT_SUBNET)
+    subnet: ipaddress.IPv4Network = _SUBNET
     write_hosts_file: bool = True
     cache: Path = Path("/var/lib/ascent-lab")
     run: Path = Path("/run/ascent-lab")

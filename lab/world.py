@@ -37,6 +37,9 @@ class World:
         self._hosts: dict[str, Host] = {}
         self._healthy: set[str] = set()
         self._names: dict[str, str] = {}
+        # As they were when the server started: its source may change under its feet.
+        self._amis = {ami.id: ami for ami in image.amis()}
+        self._tags = {name: image.recipe(name).tag for name in image.releases()}
 
     # --- from the API to the machine
     def sync(self) -> None:
@@ -74,13 +77,14 @@ class World:
 
     def zones(self) -> list[Zone]:
         """Return Route 53's zones."""
+        backends: list[Any] = [backend for _, _, backend in route53_backends.iter_backends()]
         return [
             Zone(
                 name=zone.name.rstrip(".").lower(),
                 vpcs=tuple(v.get("vpc_id", "") for v in zone.vpcs) if zone.private_zone else None,
                 records=record_sets(zone.rrsets),
             )
-            for _, _, backend in route53_backends.iter_backends()
+            for backend in backends
             for zone in backend.zones.values()
         ]
 
@@ -99,7 +103,7 @@ class World:
     # --- the physical layer (lab.ec2.Physics)
     def image_tag(self, release: str) -> str | None:
         """Return the image of a release, if it was built."""
-        tag = image.recipe(release).tag
+        tag = self._tags[release]
         return tag if self._podman.image_exists(tag) else None
 
     def launch(self, instance: Any) -> None:
@@ -155,11 +159,10 @@ class World:
 
     def _plan(self, instance: Any) -> Plan:
         nic = instance.nics[0]
-        release = next(a.release for a in image.amis() if a.id == instance.image_id)
         kind = INSTANCE_TYPES[instance.instance_type]
         return Plan(
             instance=instance.id,
-            image=image.recipe(release).tag,
+            image=self._tags[self._amis[instance.image_id].release],
             hostname=f"ip-{nic.private_ip_address.replace('.', '-')}",
             address=nic.private_ip_address,
             subnet=nic.subnet.cidr_block,
@@ -186,7 +189,7 @@ def _interface(settings: Settings, backend: Any, instance: Any) -> Interface:
 
 
 def _way_out(backend: Any, subnet: Any) -> tuple[bool, str | None]:
-    """Return whether a subnet's default route is an internet gateway, or a NAT gateway's address."""
+    """Say whether a subnet's default route leads to the internet; or a NAT gateway's address."""
     for route in _routes(backend, subnet):
         if route.destination_cidr_block != "0.0.0.0/0":
             continue

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from moto.cloudwatch.models import Alarm
 
+from lab.mends._replace import Mend, replace
+
 
 def alarms_begin_without_data() -> None:
     """A new alarm is OK at once in moto; on AWS it has INSUFFICIENT_DATA until it is evaluated."""
-    original = Alarm.__init__
 
-    def init(self: Any, *values: Any, **options: Any) -> None:
-        original(self, *values, **options)
-        self.state_value = "INSUFFICIENT_DATA"
-        self.state_reason = "Unchecked: Initial alarm creation"
+    def mended(original: Any) -> Any:
+        def init(self: Any, *values: Any, **options: Any) -> None:
+            original(self, *values, **options)
+            self.state_value = "INSUFFICIENT_DATA"
+            self.state_reason = "Unchecked: Initial alarm creation"
 
-    Alarm.__init__ = init
+        return init
+
+    replace(Alarm, "__init__", mended)
 
 
-MENDS: tuple[Callable[[], None], ...] = (alarms_begin_without_data,)
+MENDS: tuple[Mend, ...] = (alarms_begin_without_data,)
