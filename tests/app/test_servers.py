@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -193,6 +194,20 @@ def test_migrations_at_the_same_time_apply_each_file_once(postgres: Postgres) ->
     assert [run.returncode for run in runs] == [0, 0, 0], outputs
     applied = re.findall(r"^applied (\S+)", "".join(outputs), re.MULTILINE)
     assert len(applied) == len(set(applied)) == 5
+
+
+def test_a_migration_waits_for_the_run_under_way(postgres: Postgres) -> None:
+    name = postgres.new_database()
+    with psycopg.connect(postgres.url(name)) as under_way:
+        under_way.execute("SELECT pg_advisory_xact_lock(%s)", (migrate.LOCK,))
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            second = pool.submit(
+                migrate.migrate, migrate_urls({"DATABASE_URL": postgres.url(name)})
+            )
+            time.sleep(0.7)
+            assert postgres.ask(name, "SELECT to_regclass('users')") == [(None,)]
+            under_way.rollback()
+            assert len(second.result(timeout=20)) == 5
 
 
 def test_a_migration_never_makes_requests_wait_for_long(
@@ -592,15 +607,21 @@ def test_a_database_that_hangs_is_not_ready(build: Build, postgres: Postgres) ->
     sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'shop'"
     backends = [row[0] for row in postgres.ask("postgres", sql)]
     assert backends
-    for pid in backends:
-        os.kill(pid, signal.SIGSTOP)
+
+    def tell(number: int) -> None:
+        for pid in backends:
+            os.kill(pid, number)
+
+    awake = threading.Timer(6, tell, [signal.SIGCONT])  # so that a failure does not hang as well
+    awake.start()
+    tell(signal.SIGSTOP)
     try:
         started = time.monotonic()
         assert client.get("/health/ready").status_code == 503
         assert time.monotonic() - started < 2
     finally:
-        for pid in backends:
-            os.kill(pid, signal.SIGCONT)
+        awake.cancel()
+        tell(signal.SIGCONT)
     assert client.get("/health/ready").status_code == 200
 
 
