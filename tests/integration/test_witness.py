@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -484,8 +485,6 @@ class Server:
 
 
 def postgres_port_open(port: int) -> bool:
-    import socket
-
     with contextlib.suppress(OSError):
         socket.create_connection(("127.0.0.1", port), 1).close()
         return True

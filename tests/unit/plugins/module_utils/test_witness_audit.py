@@ -267,7 +267,9 @@ def test_a_pause_beyond_its_limit_is_unclean() -> None:
 
 def test_two_lives_of_a_witness_are_joined_and_the_gap_is_told() -> None:
     second = [
-        line("start", 5, probe="sql", rate=10.0, read_rate=10.0, writers={"main": "run/box/main/2"}),
+        line(
+            "start", 5, probe="sql", rate=10.0, read_rate=10.0, writers={"main": "run/box/main/2"}
+        ),
         line("sent", 5.1, d="main", n=1, due=105.1),
         line("ack", 5.105, d="main", n=1, ms=5.0),
         line("stopping", 5.2),
