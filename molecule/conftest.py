@@ -1,0 +1,95 @@
+"""What the tests of all scenarios share: the journal on failure, and runs of the role's playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+MOLECULE = Path(__file__).parent
+BUILD = MOLECULE.parent / "build" / "molecule"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, Any, Any]:
+    """Add the host's journal to the report of a failed test."""
+    report = yield
+    host = getattr(item, "funcargs", {}).get("host")
+    if report.when == "call" and report.failed and host is not None:
+        for title, command in {
+            "failed units": "systemctl --failed --no-pager",
+            "journal": "journalctl --no-pager --lines=60",
+        }.items():
+            report.sections.append((title, host.run(command).stdout))
+    return report
+
+
+@pytest.fixture(scope="session")
+def secrets() -> dict[str, str]:
+    """The passwords that the scenarios use."""
+    return {
+        key: value
+        for key, value in yaml.safe_load((MOLECULE / "shared" / "vars.yml").read_text()).items()
+        if "{{" not in value
+    }
+
+
+@pytest.fixture
+def converge(request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the scenario's playbook again, with other variables where given."""
+
+    def run(**variables: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                "ansible-playbook",
+                f"--inventory={BUILD / 'inventory'}",
+                f"--extra-vars={json.dumps(variables)}",
+                str(Path(request.path).parent.parent / "converge.yml"),
+            ],
+            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ssh() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Log in to the host from outside, as a user does."""
+    address = yaml.safe_load((BUILD / "inventory" / "hosts.yml").read_text())["all"]["hosts"][
+        "box"
+    ]["ansible_host"]
+
+    def run(user: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                "ssh",
+                "-F/dev/null",
+                f"-i{BUILD / 'id_ed25519'}",
+                "-oIdentitiesOnly=yes",
+                "-oBatchMode=yes",
+                "-oControlPath=none",
+                f"-oUserKnownHostsFile={BUILD / 'known_hosts'}",
+                "-oStrictHostKeyChecking=yes",
+                *options,
+                f"{user}@{address}",
+                command,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
