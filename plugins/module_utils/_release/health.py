@@ -10,7 +10,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-_CONNECTED = "03"  # SS_CONNECTED, linux/net.h
+# SS_CONNECTING and SS_CONNECTED (linux/net.h): the first is one that waits to be accepted.
+_OPEN = ("02", "03")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def count_connections(table: str, socket_path: str) -> int:
     return sum(
         1
         for line in table.splitlines()[1:]
-        if (columns := line.split(maxsplit=7))[7:] == [socket_path] and columns[5] == _CONNECTED
+        if (columns := line.split(maxsplit=7))[7:] == [socket_path] and columns[5] in _OPEN
     )
 
 
