@@ -27,7 +27,7 @@ _MEMORY_INTERVAL = 5.0  # seconds between two looks at a host's use of memory
 STOP_DEADLINE = 30  # seconds until a host that does not shut down is killed
 # SYS_ADMIN: without it systemd leaves out the sandbox of a unit without a word. SYS_BOOT: to tell
 # a reboot from a shutdown. NET_ADMIN: a host may filter its packets; the groups lie outside.
-_CAPABILITIES = "SYS_ADMIN,SYS_BOOT,SYS_PTRACE,NET_ADMIN,AUDIT_WRITE"
+_CAPABILITIES = "SYS_ADMIN,SYS_BOOT,SYS_NICE,SYS_PTRACE,NET_ADMIN,NET_RAW,IPC_LOCK,AUDIT_WRITE"
 # What PID 1 of a container dies of: reboot(2) in a PID namespace ends it by one of two signals.
 _REBOOTED = 128 + signal.SIGHUP
 _CRASHED = 128 + signal.SIGKILL
