@@ -71,7 +71,7 @@ options:
   max_journal_bytes:
     description:
       - The bound of each journal. A probe whose journal is full ends, and its audit is unclean.
-      - At the default rates an hour takes about 12 MB for V(http) and 22 MB for V(sql).
+      - At the default rates an hour takes about 7 MB for V(http) and 16 MB for V(sql).
     type: int
     default: 268435456
   rate:
@@ -294,7 +294,7 @@ attributes:
     description: Starts, stops, writes and drops nothing. An audit is computed, but not written.
     support: full
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

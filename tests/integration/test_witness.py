@@ -202,7 +202,7 @@ def test_a_row_in_two_databases_is_duplicated(
     other = {"name": "second", "url": cluster.url(second)}
     report = witness.audit([*main, other])
     assert report["summary"]["duplicated_writes"] == 1
-    assert report["reasons"] == ["1 writes are duplicated: main 5"]
+    assert report["reasons"] == ["1 write is duplicated: main 5"]
     # The same rows, where a copy may be; and the first database under a second name.
     copy = {**other, "place": "copy"}
     alias = {"name": "direct", "url": cluster.url(database)}
@@ -810,7 +810,7 @@ def test_an_unclean_audit_fails_the_task_and_says_what_and_where(
     fine, result = ansible(tmp_path, **witness.common, state="audited", databases=main)
     assert not fine
     assert result["msg"] == (
-        "The audit is unclean: 1 acknowledged writes are lost: main 9."
+        "The audit is unclean: 1 acknowledged write is lost: main 9."
         f" See {witness.place.run}/report.json"
     )
     assert result["summary"]["lost_writes"] == 1

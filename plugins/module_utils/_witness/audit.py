@@ -253,6 +253,7 @@ class Tally:
     latencies: list[float] = field(default_factory=list)
     acknowledged: int = 0
     unknown: int = 0
+    unknown_writes: list[Event] = field(default_factory=list)
     unknown_written: int = 0
     failed_writes: list[Event] = field(default_factory=list)
     reads: int = 0
@@ -329,6 +330,7 @@ def count_sql(run: Run, held: Holdings, tally: Tally) -> None:
         tally.acknowledged += len(acked)
         tally.unknown += len(unknown)
         tally.unknown_written += len(unknown & set(places))
+        tally.unknown_writes += [e for e in own if e["e"] == "unknown"]
         tally.failed_writes += refused
         common = {"writer": writer, "stream": name}
         gone = sorted(acked - set(places))
@@ -463,6 +465,17 @@ def find_pauses(evidence: Evidence) -> tuple[dict[str, list[Pause]], list[dict[s
     return found, table
 
 
+ACKNOWLEDGED = "acknowledged write is|acknowledged writes are"
+
+
+def some(count: int, what: str) -> str:
+    """A number with its words: `some(1, "write is|writes are lost")` is "1 write is lost"."""
+    one, _, many = what.partition("|")
+    words = len(one.split())
+    rest = " ".join(many.split()[words:])
+    return f"{count} {one} {rest}" if count == 1 else f"{count} {many}"
+
+
 def judge(
     summary: dict[str, Any],
     tally: Tally,
@@ -476,19 +489,19 @@ def judge(
         for event in events:
             by_stream[event["stream"]].append(event["n"])
         for stream, numbers in sorted(by_stream.items()):
-            what = "acknowledged writes are lost" if name == "lost" else "writes are duplicated"
-            reasons.append(f"{len(numbers)} {what}: {stream} {listed(sorted(numbers))}")
+            what = ACKNOWLEDGED + " lost" if name == "lost" else "write is|writes are duplicated"
+            reasons.append(f"{some(len(numbers), what)}: {stream} {listed(sorted(numbers))}")
     for reason in held.unreadable:
         reasons.append(f"a database could not be read back: {reason}")
     if tally.unverified:
         why = "no database was read back" if not held.primaries else "not every database answered"
-        reasons.append(f"{tally.unverified} acknowledged writes are not verified: {why}")
+        reasons.append(f"{some(tally.unverified, ACKNOWLEDGED + ' not verified')}: {why}")
     details = {
-        "failed_requests": (tally.failed, "requests failed"),
-        "failed_writes": (tally.failed_writes, "writes were refused"),
-        "failed_reads": (tally.failed_reads, "reads failed"),
-        "stale_reads": (tally.stale, "reads were stale"),
-        "unknown_writes": ([], "writes ended without an answer"),
+        "failed_requests": (tally.failed, "request|requests failed"),
+        "failed_writes": (tally.failed_writes, "write was|writes were refused"),
+        "failed_reads": (tally.failed_reads, "read|reads failed"),
+        "stale_reads": (tally.stale, "read was|reads were stale"),
+        "unknown_writes": (tally.unknown_writes, "write|writes ended without an answer"),
     }
     for key, limit in limits.items():
         value = summary[key]
@@ -498,7 +511,7 @@ def judge(
             reasons.append(f"{key} is {value}, more than the {limit:g} allowed")
             continue
         events, what = details[key]
-        reasons.append(f"{value} {what}{describe(key, events, tally)}")
+        reasons.append(f"{some(int(value), what)}{describe(key, events, tally)}")
     return reasons
 
 
@@ -606,5 +619,7 @@ def audit(
         "lost": tally.lost[:1000],
         "duplicated": tally.duplicated[:1000],
         "stale": tally.stale[:100],
-        "failures": (tally.failed + tally.failed_writes + tally.failed_reads)[:1000],
+        "failures": (
+            tally.failed + tally.failed_writes + tally.unknown_writes + tally.failed_reads
+        )[:1000],
     }

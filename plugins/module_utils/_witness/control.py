@@ -308,11 +308,17 @@ def pack(place: Place) -> tuple[bool, list[str]]:
     files += [str(path) for path in sorted(place.run.glob("rows-*.jsonl"))]
     for journal in sorted(place.run.glob("journal-*.jsonl")):
         packed = journal.with_name(journal.name + ".gz")
-        data = gzip.compress(journal.read_bytes(), 6, mtime=0)
-        if differs(packed, data):
-            packed.write_bytes(data)
-            changed = True
         files.append(str(packed))
+        written = journal.stat().st_mtime_ns
+        if packed.exists() and packed.stat().st_mtime_ns == written:
+            continue
+        # In pieces: a host may have less memory than a journal's bound.
+        temporary = packed.with_name(packed.name + ".new")
+        with journal.open("rb") as lines, gzip.open(temporary, "wb", 6) as out:
+            shutil.copyfileobj(lines, out)
+        os.utime(temporary, ns=(written, written))
+        temporary.replace(packed)
+        changed = True
     return changed, files
 
 

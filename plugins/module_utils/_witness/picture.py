@@ -66,10 +66,11 @@ def text(
     anchor: str = "start",
     weight: int = 400,
 ) -> str:
-    """One line of text."""
+    """One line of text; a halo keeps it readable where it crosses lines."""
+    halo = f' stroke="{PAPER}" stroke-width="3" paint-order="stroke"' if color != PAPER else ""
     return (
         f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{color}" text-anchor="{anchor}"'
-        f' font-weight="{weight}">{escape(words)}</text>'
+        f' font-weight="{weight}"{halo}>{escape(words)}</text>'
     )
 
 
@@ -234,7 +235,7 @@ def draw_marks(marks: list[dict[str, Any]], scale: Scale, top: float, bottom: fl
     """Alternating bands from mark to mark, with their names where they have room."""
     out = []
     edges = [scale.x(float(m["w"])) for m in marks] + [float(LEFT + PLOT)]
-    free = 0.0
+    free = [0.0, 0.0, 0.0]
     for number, mark in enumerate(marks):
         left, right = edges[number], edges[number + 1]
         if number % 2 == 0 and right > left:
@@ -243,14 +244,16 @@ def draw_marks(marks: list[dict[str, Any]], scale: Scale, top: float, bottom: fl
                 f' fill="{BAND}"/>'
             )
         out.append(f'<path d="M{left} {top}V{bottom}" stroke="{SOFT}" stroke-width="1"/>')
-        # Names that would overlap go to the next of three rows.
+        # A name goes to the first of three rows where it covers no other; a name that meets the
+        # right edge stands to the left of its line.
         name = str(mark["name"])
-        width = 7.2 * len(name) + 12
-        row = 0 if left >= free else 1 + (number % 2)
-        free = max(free, left + width) if row == 0 else free
-        anchor = "end" if left + width > WIDTH - RIGHT else "start"
-        shift = -5 if anchor == "end" else 5
-        out.append(text(left + shift, top + 14 + 14 * row, name, 12, INK, anchor, 600))
+        width = 7.6 * len(name) + 14
+        back = left + width > WIDTH - RIGHT
+        begin = left - width if back else left
+        row = next((r for r in range(3) if begin >= free[r]), 2)
+        free[row] = max(free[row], begin + width)
+        anchor, shift = ("end", -5) if back else ("start", 5)
+        out.append(text(left + shift, top + 14 + 15 * row, name, 12, INK, anchor, 600))
     return out
 
 
@@ -308,6 +311,7 @@ def draw(evidence: Evidence, report: dict[str, Any], title: str) -> str:
         (VIOLET, "read back"),
         (AMBER, "shaded: a pause of 100 ms or more"),
         (RED, "✗ failed"),
+        (VIOLET, "▲ stale"),
     ]
     x = float(LEFT)
     for color, words in legend:

@@ -93,7 +93,8 @@ def test_an_acknowledged_write_that_nobody_holds_is_lost(
     assert report["summary"]["lost_writes"] == len(lost)
     assert [event["n"] for event in report["lost"]] == lost
     numbers = ", ".join(map(str, lost))
-    assert f"{len(lost)} acknowledged writes are lost: main {numbers}" in report["reasons"]
+    what = "write is" if len(lost) == 1 else "writes are"
+    assert f"{len(lost)} acknowledged {what} lost: main {numbers}" in report["reasons"]
 
 
 def test_a_row_with_other_content_is_lost() -> None:
@@ -110,7 +111,7 @@ def test_a_row_in_two_primaries_is_duplicated() -> None:
     report = judge(sql_journal(), holding([1, 5]), holding([5, 10], database="shard"))
     assert report["summary"]["duplicated_writes"] == 1
     assert report["duplicated"][0]["databases"] == ["main", "shard"]
-    assert report["reasons"] == ["1 writes are duplicated: main 5"]
+    assert report["reasons"] == ["1 write is duplicated: main 5"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_failures_staleness_and_pauses_are_drawn_with_their_reason() -> None:
     found = words(svg)
     assert "UNCLEAN" in found
     assert "pause 300 ms" in found
-    assert any(text.startswith("✗ 1 acknowledged writes are lost: main 10") for text in found)
+    assert any(text.startswith("✗ 1 acknowledged write is lost: main 10") for text in found)
 
 
 def test_nothing_seen_is_drawn_too() -> None:
