@@ -57,6 +57,10 @@ class Call:
     parameters: dict[str, str]
 
 
+class _Answer(ServiceException):
+    """An error of the lab's own: moto looks for a service's model where its class is from."""
+
+
 class Api:
     """WSGI application around moto's."""
 
@@ -123,7 +127,7 @@ def error(
     environ: dict[str, Any], call: Call, code: str, message: str, status: int
 ) -> tuple[str, list[tuple[str, str]], bytes]:
     """Return an error in the form that the service's clients understand."""
-    exception = ServiceException(code, message)
+    exception = _Answer(code, message)
     try:
         model = get_service_model(_CLIENTS.get(call.service, call.service))
         protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE"))

@@ -62,6 +62,7 @@ def _image(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _env(settings: Settings, options: argparse.Namespace) -> None:
+    print("unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE")
     for key, value in environment(settings).items():
         print(f"export {key}={value}")
 
@@ -101,8 +102,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "AWS_ENDPOINT_URL": settings.endpoint,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_SESSION_TOKEN": "",
-        "AWS_PROFILE": "",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
         "AWS_CONFIG_FILE": "/dev/null",

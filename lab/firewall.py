@@ -133,9 +133,11 @@ def _matches(rule: Rule) -> list[str]:
 def _interface_chains(interface: Interface, inside: tuple[str, ...]) -> Iterator[str]:
     names = [group.replace("-", "_") for group in interface.groups]
     device = interface.device
-    yield f"  chain {device}_out {{"
+    yield f"  chain {device}_vpc {{"
     # Private addresses lead into the own VPC and its peers only.
     yield f'    oifname != "{UPLINK}" ct status & dnat == 0 ip daddr != {_set(inside)} drop'
+    yield "  }"
+    yield f"  chain {device}_out {{"
     yield from (f"    jump {name}_out" for name in names)
     yield "  }"
     yield f"  chain {device}_in {{"
@@ -194,6 +196,7 @@ def _base_chains(network: Network, settings: Settings) -> Iterator[str]:
         yield f'    oifname "{UPLINK}" ip saddr != {_set(online)} drop'
     else:
         yield f'    oifname "{UPLINK}" drop'
+    yield from _verdicts("iifname", devices, "vpc")
     yield from leaving
     yield "  }"
     yield "  chain entering {"

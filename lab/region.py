@@ -31,6 +31,8 @@ _SYSCTLS = {
     "net.ipv6.conf.all.disable_ipv6": "1",
     "net.ipv6.conf.default.disable_ipv6": "1",
 }
+# What Debian sets at boot, which a container may not: everyone may ping.
+_HOST_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647"}
 
 
 def namespaces() -> list[str]:
@@ -124,6 +126,8 @@ class Link:
         network = ipaddress.IPv4Network(subnet)
         gateway = network[1]
         shell.run("ip", "netns", "add", self.namespace)
+        for key, value in _HOST_SYSCTLS.items():
+            shell.run("nsenter", f"--net={self.path}", "sysctl", "-q", "-w", f"{key}={value}")
         shell.run(
             "ip", "link", "add", self.device, "type", "veth",
             "peer", "eth0", "address", mac, "netns", self.namespace,

@@ -69,6 +69,7 @@ def test_two_labs_and_their_ends(
         box = other.launch().wait("running")
         assert box.private in {b.private for b in pair}, "the same address, twice on one machine"
         assert box.run("hostname -I").strip() == box.private
+        public = box.public
         with_server = lifecycle.Server(OTHER).process()
         assert with_server is not None
         assert f"ascent-{OTHER.name}" in "\n".join(traces(OTHER))
@@ -82,7 +83,7 @@ def test_two_labs_and_their_ends(
         assert "server died" in out
         assert "removing 1 host" in out
         assert lifecycle.status(OTHER)["hosts"] == []
-        assert not opens(box.public)
+        assert not opens(public)
         assert not any(box.id[-10:] in trace for trace in traces(OTHER))
     finally:
         lifecycle.down(OTHER, print)
