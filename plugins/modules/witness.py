@@ -98,6 +98,18 @@ options:
     type: str
     choices: [skip, start, fail]
     default: fail
+  alone:
+    description:
+      - Whether to stop first what other runs under O(directory) left behind of O(probe), such as
+        one whose controller was killed. Their journals stay.
+    type: bool
+    default: false
+  keep:
+    description:
+      - How many other runs under O(directory) to keep when starting; the oldest go. Runs with a
+        live probe stay. A negative number keeps all.
+    type: int
+    default: -1
   url:
     description: The front door, as users write it. Its name is resolved at each new connection.
     type: str
@@ -367,6 +379,11 @@ pid:
   description: The process of the probe that was started or ran already.
   returned: O(state=started)
   type: int
+replaced:
+  description: The other runs whose probes were stopped.
+  returned: O(state=started)
+  type: list
+  elements: str
 journal:
   description: The probe's journal.
   returned: O(state=started)
@@ -480,6 +497,8 @@ SPEC: dict[str, Any] = {
     "timeout": {"type": "float", "default": 10},
     "workers": {"type": "int", "default": 32},
     "if_silent": {"type": "str", "choices": ["skip", "start", "fail"], "default": "fail"},
+    "alone": {"type": "bool", "default": False},
+    "keep": {"type": "int", "default": -1},
     "url": {"type": "str"},
     "connect_to": {"type": "str"},
     "ca_file": {"type": "path"},
@@ -563,12 +582,23 @@ def config_of(options: dict[str, Any]) -> dict[str, Any]:
 def started(options: dict[str, Any], place: control.Place, check_mode: bool) -> dict[str, Any]:
     """Start the probe unless it runs."""
     stem = f"{options['probe']}-{options['name']}"
-    journal = str(place.file("journal", stem))
+    left = control.left_running(place, options["probe"]) if options["alone"] else []
+    result: dict[str, Any] = {
+        "changed": bool(left),
+        "journal": str(place.file("journal", stem)),
+        "replaced": sorted({other.run.name for other, _stem in left}),
+    }
+    if not check_mode:
+        for other, its_stem in left:
+            control.stop(other, its_stem)
+            control.forget_secrets(other, its_stem)
     pid = control.holder(place.file("lock", stem))
     if pid is not None:
-        return {"changed": False, "pid": pid, "journal": journal}
+        return {**result, "pid": pid}
     if check_mode:
-        return {"changed": True, "journal": journal}
+        return {**result, "changed": True}
+    if options["keep"] >= 0:
+        control.prune(place, options["keep"])
     config = config_of(options)
     python = options["python"] or sys.executable
     control.install(place, stem, config, source(), options["user"])
@@ -582,13 +612,13 @@ def started(options: dict[str, Any], place: control.Place, check_mode: bool) -> 
             control.forget_secrets(place, stem)
             if options["if_silent"] == "fail":
                 raise control.WitnessError(f"the witness would see nothing but errors: {reason}")
-            return {"changed": False, "skipped": True, "skip_reason": f"no witness: {reason}"}
+            return {**result, "skipped": True, "skip_reason": f"no witness: {reason}"}
     try:
         pid = control.start(place, stem, config, python, options["runner"], options["user"])
     except control.WitnessError:
         control.forget_secrets(place, stem)
         raise
-    return {"changed": True, "pid": pid, "journal": journal}
+    return {**result, "changed": True, "pid": pid}
 
 
 def stopped(options: dict[str, Any], place: control.Place, check_mode: bool) -> dict[str, Any]:

@@ -72,9 +72,9 @@ def options(**given: Any) -> dict[str, Any]:
 class Witness:
     """One run, driven by the module's own functions."""
 
-    def __init__(self, directory: Path) -> None:
-        self.common: dict[str, Any] = {"run_id": "run", "directory": str(directory)}
-        self.place = control.Place(str(directory), "run")
+    def __init__(self, directory: Path, run_id: str = "run") -> None:
+        self.common: dict[str, Any] = {"run_id": run_id, "directory": str(directory)}
+        self.place = control.Place(str(directory), run_id)
         self.databases: list[dict[str, Any]] = []
 
     def sql(self, databases: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
@@ -85,7 +85,8 @@ class Witness:
         )
 
     def http(self, url: str, **more: Any) -> dict[str, Any]:
-        given = {"requests": [{"path": "/", "contains": "hello"}], "rate": 20.0, **more}
+        given: dict[str, Any] = {"requests": [{"path": "/", "contains": "hello"}], "rate": 20.0}
+        given.update(more)
         given = {"timeout": 2.0, "if_silent": "start", **given}
         return module.started(
             options(**self.common, probe="http", url=url, **given), self.place, False
@@ -688,7 +689,30 @@ def test_starting_twice_starts_one(witness: Witness, server: Server) -> None:
     first = witness.http(server.url)
     second = witness.http(server.url)
     assert first["changed"]
-    assert second == {"changed": False, "pid": first["pid"], "journal": first["journal"]}
+    assert second == {**first, "changed": False}
+
+
+def test_what_a_killed_controller_left_running_is_stopped_by_the_next_run(
+    witness: Witness, server: Server, tmp_path: Path
+) -> None:
+    witness.http(server.url)
+    following = Witness(tmp_path / "witness", "second")
+    wanted = {"requests": [{"path": "/"}], "alone": True, "keep": 0}
+    try:
+        result = following.http(server.url, **wanted)
+        assert (result["changed"], result["replaced"]) == (True, ["run"])
+        assert control.holder(witness.place.file("lock", "http-here")) is None
+        assert following.http(server.url, **wanted)["replaced"] == []
+        following.stop()
+        third = Witness(tmp_path / "witness", "third")
+        # What is kept is counted: of the two finished runs the older goes.
+        following.place.run.touch()
+        third.http(server.url, **{**wanted, "keep": 1})
+        third.stop()
+        assert not witness.place.run.exists()
+        assert following.place.run.exists()
+    finally:
+        following.stop()
 
 
 def test_a_silent_system_is_skipped_with_the_reason(witness: Witness) -> None:

@@ -286,6 +286,37 @@ def stop(place: Place, stem: str) -> bool:
     return killed
 
 
+def earlier(place: Place) -> list[Place]:
+    """The other runs in the same directory, the oldest first."""
+    parent = place.run.parent
+    runs = parent.iterdir() if parent.exists() else []
+    found = [path for path in runs if path != place.run and (path / "program.py").exists()]
+    found.sort(key=lambda path: path.stat().st_mtime)
+    return [Place(str(parent), path.name) for path in found]
+
+
+def left_running(place: Place, probe: str) -> list[tuple[Place, str]]:
+    """The probes of this kind that other runs left behind, as (run, stem)."""
+    return [
+        (other, stem)
+        for other in earlier(place)
+        for stem in other.stems()
+        if stem.startswith(f"{probe}-") and holder(other.file("lock", stem)) is not None
+    ]
+
+
+def prune(place: Place, keep: int) -> list[str]:
+    """Remove the oldest other runs beyond `keep`; a run with a live probe stays."""
+    removed = []
+    others = earlier(place)
+    for other in others[: max(0, len(others) - keep)]:
+        if any(holder(other.file("lock", stem)) is not None for stem in other.stems()):
+            continue
+        shutil.rmtree(other.run)
+        removed.append(other.run.name)
+    return removed
+
+
 def mark(place: Place, name: str) -> None:
     """Append a phase's mark, on the disk before this returns."""
     place.create(None)
