@@ -623,7 +623,9 @@ def test_tls_is_verified_against_the_name_and_the_given_certificates(
         witness.http(url, **wanted, ca_file=str(certificate))
         witness.wait("http", "done", 10)
         witness.stop()
-        assert {event["c"] for event in witness.events("http", "sent")} == {"fresh", "kept"}
+        sent = [event["c"] for event in witness.events("http", "sent")]
+        assert sent.count("kept") >= 4
+        assert sent.count("fresh") >= 4
         assert witness.audit()["verdict"] == "clean"
     finally:
         server.kill()

@@ -380,6 +380,13 @@ def is_idle(connection: http.client.HTTPConnection) -> bool:
     return not ready
 
 
+def is_turn_of_kept(number: int, descriptions: int) -> bool:
+    """Tell whether a request may use a kept connection: every second one, of each description."""
+    # With an even number of descriptions each would always meet the same kind: shift each round.
+    rounds = number // descriptions if descriptions % 2 == 0 else 0
+    return (number + rounds) % 2 == 0
+
+
 class HttpProbe:
     """Requests at a fixed rate, every second one over a kept connection."""
 
@@ -438,8 +445,7 @@ class HttpProbe:
             self._id += 1
             number = self._id
         request = self._requests[number % len(self._requests)]
-        # Alternate by rounds through the descriptions, so that each meets both kinds.
-        reuse = (number + number // len(self._requests)) % 2 == 0
+        reuse = is_turn_of_kept(number, len(self._requests))
         deadline = due + self._door.timeout
         sent = {"id": number, "r": request["name"]}
         if time.monotonic() >= deadline:

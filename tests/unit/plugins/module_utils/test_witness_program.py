@@ -167,6 +167,15 @@ def test_where_and_as_whom_it_connects(
     assert door.host_header == host
 
 
+@pytest.mark.parametrize("descriptions", [1, 2, 3, 4])
+def test_each_description_meets_fresh_and_kept_connections_alike(descriptions: int) -> None:
+    met: dict[int, list[bool]] = {}
+    for number in range(1, 4 * descriptions + 1):
+        kept = program.is_turn_of_kept(number, descriptions)
+        met.setdefault(number % descriptions, []).append(kept)
+    assert all(kinds.count(True) == kinds.count(False) == 2 for kinds in met.values())
+
+
 def test_names_are_filled_in_everywhere_and_braces_of_others_stay() -> None:
     step = {"path": "/o/{n}", "json": {"note": ["{token}-{n}", 7]}, "contains": '{"a": {n}}'}
     assert program.fill(step, {"n": "5", "token": "t"}) == {
