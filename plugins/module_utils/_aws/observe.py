@@ -39,11 +39,13 @@ def identity(api: Api) -> dict[str, str]:
     return {"account": str(answer["Account"]), "arn": arn, "partition": arn.split(":")[1]}
 
 
-def observe(api: Api, environment: str, account: str, zone: str) -> list[Resource]:
+def observe(
+    api: Api, environment: str, account: str, zone: str, *, doubles: bool = False
+) -> list[Resource]:
     """Return everything of the environment that stands. Raises AwsFailure.
 
-    zone: the hosted zone's name. Two resources where one belongs are an error that names both:
-    nobody but the user can tell which one is right.
+    zone: the hosted zone's name. doubles: whether two resources where one belongs are returned;
+    else they are an error that names both, as nobody but the user can tell which one is right.
     """
     parts = [
         lambda: network(api, environment),
@@ -59,7 +61,8 @@ def observe(api: Api, environment: str, account: str, zone: str) -> list[Resourc
     with ThreadPoolExecutor(max_workers=len(parts)) as pool:
         found = [item for part in pool.map(lambda read: read(), parts) for item in part]
     _name_references(found)
-    _refuse_doubles(found)
+    if not doubles:
+        _refuse_doubles(found)
     return found
 
 
@@ -157,6 +160,7 @@ def gateways(api: Api, environment: str, vpc_ids: list[str]) -> list[Resource]:
                 "name": "internet",
                 "id": gateway["InternetGatewayId"],
                 "attributes": {"vpc": attached[0] if attached else None, "tags": tags},
+                "facts": {"attached_to": attached[0] if attached else None},
             }
         )
     return found

@@ -1,0 +1,271 @@
+# Copyright: (c) 2026, The Ascent founders
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Removes what bears an environment's tags, a resource at a time, each step safe to repeat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.ascent.scaling.plugins.module_utils._aws.client import Api, AwsFailure
+from ansible_collections.ascent.scaling.plugins.module_utils._aws.observe import (
+    of_environment,
+    tag_map,
+)
+from ansible_collections.ascent.scaling.plugins.module_utils.environment import KINDS, Resource
+
+# What only a removal looks at, after everything of KINDS: (kind, position).
+LATER = ("volume", "secret", "parameter")
+# "It is not there" in the words of each service; on removal that is as good as removed.
+GONE = (
+    "InvalidAllocationID.NotFound",
+    "InvalidAssociationID.NotFound",
+    "InvalidGroup.NotFound",
+    "InvalidInstanceID.NotFound",
+    "InvalidInternetGatewayID.NotFound",
+    "InvalidKeyPair.NotFound",
+    "InvalidRouteTableID.NotFound",
+    "InvalidSubnetID.NotFound",
+    "InvalidVolume.NotFound",
+    "InvalidVpcID.NotFound",
+    "Gateway.NotAttached",
+    "NoSuchBucket",
+    "NoSuchEntity",
+    "NoSuchHostedZone",
+    "ParameterNotFound",
+    "ResourceNotFoundException",
+)
+# What holds on for a while after its holder has gone (EC2 API Reference, "Error codes").
+STILL_HELD = ("DependencyViolation", "VolumeInUse", "DeleteConflict")
+
+
+def leftovers(api: Api, environment: str) -> list[Resource]:
+    """Return what no stage describes but an environment leaves: volumes, secrets, parameters."""
+    found: list[Resource] = []
+    volumes = api.pages("ec2", "describe_volumes", "Volumes", Filters=of_environment(environment))
+    for volume in volumes:
+        name = tag_map(volume).get("Name", volume["VolumeId"])
+        found.append({"kind": "volume", "name": name, "id": volume["VolumeId"], "attributes": {}})
+    secrets = api.pages(
+        "secretsmanager",
+        "list_secrets",
+        "SecretList",
+        Filters=[{"Key": "name", "Values": [f"ascent/{environment}/"]}],
+    )
+    for secret in secrets:
+        found.append(
+            {"kind": "secret", "name": secret["Name"], "id": secret["ARN"], "attributes": {}}
+        )
+    parameters = api.pages(
+        "ssm",
+        "describe_parameters",
+        "Parameters",
+        ParameterFilters=[
+            {"Key": "Path", "Option": "Recursive", "Values": [f"/ascent/{environment}"]}
+        ],
+    )
+    for parameter in parameters:
+        name = parameter["Name"]
+        found.append({"kind": "parameter", "name": name, "id": name, "attributes": {}})
+    return found
+
+
+def in_order(found: list[Resource]) -> list[Resource]:
+    """Return resources in the order in which they can be removed: the opposite of their making."""
+    order = {kind: -place for place, kind in enumerate(KINDS)}
+    order |= {kind: 1 + place for place, kind in enumerate(LATER)}
+    return sorted(found, key=lambda item: (order[item["kind"]], item["name"]))
+
+
+def ours(found: list[Resource]) -> list[Resource]:
+    """Return what may be removed: in a zone of the user's own, only records of our addresses."""
+    addresses = {item["facts"]["address"] for item in found if item["kind"] == "elastic_ip"}
+    foreign = {
+        item["id"]
+        for item in found
+        if item["kind"] == "dns_zone" and item.get("facts", {}).get("foreign")
+    }
+    kept: list[Resource] = []
+    for item in found:
+        if item["kind"] == "dns_zone" and item["id"] in foreign:
+            continue
+        if item["kind"] == "dns_record" and item["id"].split(" ")[0] in foreign:
+            values = set(item["attributes"]["values"])
+            if not values or not values <= addresses:
+                continue
+        kept.append(item)
+    return kept
+
+
+class Remover:
+    """One method for each kind."""
+
+    def __init__(
+        self,
+        api: Api,
+        timeout: float = 300,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._api = api
+        self._timeout = timeout
+        self._clock = clock
+        self._sleep = sleep
+
+    def remove_all(self, items: list[Resource]) -> None:
+        """Remove resources that are in order. Raises AwsFailure."""
+        cleared = False
+        for item in items:
+            if item["kind"] == "security_group" and not cleared:
+                # Groups may name each other: the rules of all go before any of them does.
+                cleared = True
+                for group in items:
+                    if group["kind"] == "security_group":
+                        self._clear_security_group(group)
+            getattr(self, f"_remove_{item['kind']}")(item)
+
+    def _call(
+        self, service: str, operation: str, item: Resource, **parameters: Any
+    ) -> dict[str, Any]:
+        return (
+            self._api.call(
+                service,
+                operation,
+                f"{item['kind']} {item['name']}",
+                missing=GONE,
+                passing=STILL_HELD,
+                **parameters,
+            )
+            or {}
+        )
+
+    def _remove_dns_record(self, item: Resource) -> None:
+        zone, _, name = item["id"].partition(" ")
+        record = {
+            "Name": name,
+            "Type": "A",
+            "TTL": item["attributes"]["ttl"],
+            "ResourceRecords": [{"Value": value} for value in item["attributes"]["values"]],
+        }
+        self._call(
+            "route53",
+            "change_resource_record_sets",
+            item,
+            HostedZoneId=zone,
+            ChangeBatch={"Changes": [{"Action": "DELETE", "ResourceRecordSet": record}]},
+        )
+
+    def _remove_dns_zone(self, item: Resource) -> None:
+        self._call("route53", "delete_hosted_zone", item, Id=item["id"])
+
+    def _remove_elastic_ip(self, item: Resource) -> None:
+        association = item["facts"].get("association")
+        if association:
+            self._call("ec2", "disassociate_address", item, AssociationId=association)
+        self._call("ec2", "release_address", item, AllocationId=item["id"])
+
+    def _remove_instance(self, item: Resource) -> None:
+        self._call("ec2", "terminate_instances", item, InstanceIds=[item["id"]])
+        deadline = self._clock() + self._timeout
+        while True:
+            answer = self._call("ec2", "describe_instances", item, InstanceIds=[item["id"]])
+            states = {
+                host["State"]["Name"]
+                for group in answer.get("Reservations", [])
+                for host in group["Instances"]
+            }
+            if states <= {"terminated"}:
+                return
+            if self._clock() > deadline:
+                raise AwsFailure(
+                    f"instance {item['name']} ({item['id']}) is not terminated after "
+                    f"{self._timeout:.0f} s; look at it in the console, then run again"
+                )
+            self._sleep(2)
+
+    def _remove_key_pair(self, item: Resource) -> None:
+        self._call("ec2", "delete_key_pair", item, KeyPairId=item["id"])
+
+    def _remove_instance_profile(self, item: Resource) -> None:
+        name = item["name"]
+        self._call(
+            "iam",
+            "remove_role_from_instance_profile",
+            item,
+            InstanceProfileName=name,
+            RoleName=name,
+        )
+        self._call("iam", "delete_instance_profile", item, InstanceProfileName=name)
+        self._call("iam", "delete_role_policy", item, RoleName=name, PolicyName="ascent-host")
+        self._call("iam", "delete_role", item, RoleName=name)
+
+    def _remove_bucket(self, item: Resource) -> None:
+        name = item["name"]
+        while True:
+            answer = self._call("s3", "list_object_versions", item, Bucket=name, MaxKeys=1000)
+            objects = [
+                {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+                for entry in answer.get("Versions", []) + answer.get("DeleteMarkers", [])
+            ]
+            if not objects:
+                break
+            self._call(
+                "s3",
+                "delete_objects",
+                item,
+                Bucket=name,
+                Delete={"Objects": objects, "Quiet": True},
+            )
+        self._call("s3", "delete_bucket", item, Bucket=name)
+
+    def _clear_security_group(self, item: Resource) -> None:
+        answer = self._call("ec2", "describe_security_groups", item, GroupIds=[item["id"]])
+        for group in answer.get("SecurityGroups", []):
+            for side, key in (("ingress", "IpPermissions"), ("egress", "IpPermissionsEgress")):
+                if group.get(key):
+                    self._call(
+                        "ec2",
+                        f"revoke_security_group_{side}",
+                        item,
+                        GroupId=item["id"],
+                        IpPermissions=group[key],
+                    )
+
+    def _remove_security_group(self, item: Resource) -> None:
+        self._call("ec2", "delete_security_group", item, GroupId=item["id"])
+
+    def _remove_route_table(self, item: Resource) -> None:
+        for association in item["facts"]["associations"].values():
+            self._call("ec2", "disassociate_route_table", item, AssociationId=association)
+        self._call("ec2", "delete_route_table", item, RouteTableId=item["id"])
+
+    def _remove_subnet(self, item: Resource) -> None:
+        self._call("ec2", "delete_subnet", item, SubnetId=item["id"])
+
+    def _remove_internet_gateway(self, item: Resource) -> None:
+        vpc = item["facts"].get("attached_to")
+        if vpc:
+            self._call(
+                "ec2", "detach_internet_gateway", item, InternetGatewayId=item["id"], VpcId=vpc
+            )
+        self._call("ec2", "delete_internet_gateway", item, InternetGatewayId=item["id"])
+
+    def _remove_vpc(self, item: Resource) -> None:
+        self._call("ec2", "delete_vpc", item, VpcId=item["id"])
+
+    def _remove_volume(self, item: Resource) -> None:
+        self._call("ec2", "delete_volume", item, VolumeId=item["id"])
+
+    def _remove_secret(self, item: Resource) -> None:
+        self._call(
+            "secretsmanager",
+            "delete_secret",
+            item,
+            SecretId=item["id"],
+            ForceDeleteWithoutRecovery=True,
+        )
+
+    def _remove_parameter(self, item: Resource) -> None:
+        self._call("ssm", "delete_parameter", item, Name=item["name"])
