@@ -156,6 +156,12 @@ def streams(run: Run) -> Iterator[tuple[str, str, list[Event], list[Event], floa
         errors = [e for e in run.events if e["e"] == "error"]
         if done or errors:
             yield "http", "http", done, errors, rate
+        for name, writer in run.start.get("journeys", {}).items():
+            own = [e for e in run.events if e.get("j") == writer]
+            acks = [e for e in own if e["e"] == "jack"]
+            errors = [e for e in own if e["e"] in ("jfailed", "junknown")]
+            if acks or errors:
+                yield f"journey {name}", "write", acks, errors, run.start["journey_rates"][name]
         return
     names = run.start["writers"]
     for name in names:

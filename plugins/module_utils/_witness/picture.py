@@ -187,23 +187,18 @@ def lanes_of(evidence: Evidence) -> list[Lane]:
                 cause = event.get("cause") or event["e"]
                 why = f"{event.get('r', name)}: {cause} {event.get('detail') or ''}"
                 lane.errors.append((float(event["w"]) - float(event["ms"]) / 1000, why))
-        add_journeys(run, lanes)
+        add_bad_reads(run, lanes)
     return list(lanes.values())
 
 
-def add_journeys(run: Run, lanes: dict[str, Lane]) -> None:
-    """A journey's writes are one lane, its bad reads marked on it."""
+def add_bad_reads(run: Run, lanes: dict[str, Lane]) -> None:
+    """Mark what could not be read back on the lane of its journey."""
     for name, writer in run.start.get("journeys", {}).items():
-        lane = lanes.setdefault(f"journey {name}", Lane(f"journey {name}", BLUE))
+        lane = lanes.get(f"journey {name}")
         for event in run.events:
-            if event.get("j") != writer or event["e"] == "jsent":
-                continue
-            ms = float(event["ms"])
-            at = float(event["w"]) - ms / 1000
-            if event["e"] == "jack":
-                lane.answers.append((at, ms))
-            elif "cause" in event:
-                why = f"{event['e'][1:]} {event['n']}: {event['cause']} {event.get('detail', '')}"
+            if lane and event["e"] == "jread" and event["j"] == writer and "cause" in event:
+                at = float(event["w"]) - float(event["ms"]) / 1000
+                why = f"read of {event['n']}: {event['cause']} {event.get('detail', '')}"
                 (lane.stale if event["cause"] == "missing" else lane.errors).append((at, why))
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import http.client
 import json
 import os
@@ -412,10 +413,11 @@ class HttpProbe:
         for description in config.get("journeys") or []:
             journey = Journey(description, config, self._door, journal)
             self.journeys.append(journey)
-            rate = float(description.get("rate") or 1)
             name = f"journey {description['name']}"
             self.loops.append(
-                OpenLoop(name, rate, HTTP_RATE_CAP, 1, journal, lambda j=journey: j.one, fatal)  # type: ignore[misc]
+                OpenLoop(
+                    name, journey.rate, HTTP_RATE_CAP, 1, journal, lambda j=journey: j.one, fatal
+                )  # type: ignore[misc]
             )
 
     def describe(self) -> dict[str, Any]:
@@ -423,6 +425,7 @@ class HttpProbe:
         return {
             "requests": [r["name"] for r in self._requests],
             "journeys": {j.name: j.writer for j in self.journeys},
+            "journey_rates": {j.name: j.rate for j in self.journeys},
         }
 
     def finish(self, deadline: float) -> None:
@@ -528,11 +531,12 @@ class Journey:
         self, description: dict[str, Any], config: dict[str, Any], door: FrontDoor, journal: Journal
     ) -> None:
         self.name: str = description["name"]
+        self.rate = float(description.get("rate") or 1)
         self._description = description
         self._door = door
         self._journal = journal
         self.writer = f"{config['run_id']}/{config['name']}/{self.name}/{time.time_ns() // 1000000}"
-        token = re.sub(r"[^A-Za-z0-9]", "", self.writer)
+        token = hashlib.sha256(self.writer.encode()).hexdigest()[:16]
         self._names = {"writer": self.writer, "token": token}
         self._cookies: dict[str, str] = {}
         self._session = False

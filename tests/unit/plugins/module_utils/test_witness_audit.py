@@ -303,7 +303,13 @@ def test_phases_have_their_own_figures() -> None:
 
 def journey_journal(*events: str) -> list[str]:
     start = line(
-        "start", 0, probe="http", rate=1.0, requests=[], journeys={"order": "run/c/order/1"}
+        "start",
+        0,
+        probe="http",
+        rate=10.0,
+        requests=[],
+        journeys={"order": "run/c/order/1"},
+        journey_rates={"order": 1.0},
     )
     end = [line("stopping", 9), line("end", 9, reason="stopped")]
     return [start, *events, *http_journal()[1:-2], *end]
@@ -329,6 +335,12 @@ def test_a_journey_is_judged_by_what_can_be_read_back(
     summary = audit(gather([("http-c", journey_journal(*lines))]), [])["summary"]
     assert (summary["acknowledged_writes"], summary["lost_writes"]) == (1, lost)
     assert summary["stale_reads"] == stale
+
+
+def test_a_pause_of_a_journey_is_a_pause_of_writes() -> None:
+    lines = [step("jack", t, n) for n, t in enumerate((1, 2, 3, 6.5, 7, 8), 1)]
+    summary = audit(gather([("http-c", journey_journal(*lines))]), [])["summary"]
+    assert summary["longest_write_pause_ms"] == 2500.0
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,23 @@ def test_a_lock_tells_who_holds_it_and_nobody_after_their_death(tmp_path: Path) 
         program.hold_lock(path)
     os.close(fd)
     assert control.holder(path) is None
+
+
+def test_each_loop_has_its_own_rate_and_none_is_above_the_cap(tmp_path: Path) -> None:
+    step = {"path": "/"}
+    config = {
+        "run_id": "r",
+        "name": "n",
+        "url": "http://shop.test",
+        "timeout": 1,
+        "rate": 500,
+        "workers": 1,
+        "requests": [{"name": "home", "path": "/"}],
+        "journeys": [
+            {"name": "a", "write": step, "read": step},
+            {"name": "b", "rate": 4, "write": step, "read": step},
+        ],
+    }
+    probe = program.HttpProbe(config, journal(tmp_path / "j"), program.Watchdog(), print)
+    assert [round(1 / loop._interval) for loop in probe.loops] == [50, 1, 4]
+    assert probe.describe()["journey_rates"] == {"a": 1.0, "b": 4.0}
