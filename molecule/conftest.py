@@ -1,4 +1,4 @@
-"""What the tests of all scenarios share: the journal on failure, and runs of the role's playbook."""
+"""What the tests of all scenarios share: the journal on failure, and further runs of the role."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def pytest_runtest_makereport(
     if report.when == "call" and report.failed and host is not None:
         for title, command in {
             "failed units": "systemctl --failed --no-pager",
-            "journal": "journalctl --no-pager --lines=60",
+            # Without what the tests themselves leave there.
+            "journal": "journalctl --no-pager --lines=500 --boot | "
+            "grep -v -e ' ansible-' -e ' sudo' -e ' sshd-session' | tail -60",
         }.items():
             report.sections.append((title, host.run(command).stdout))
     return report
@@ -55,7 +57,8 @@ def converge(request: pytest.FixtureRequest) -> Callable[..., subprocess.Complet
                 str(Path(request.path).parent.parent / "converge.yml"),
             ],
             env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=300,
             check=False,

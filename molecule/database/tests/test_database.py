@@ -1,0 +1,187 @@
+"""What the role database promises, asked of the host."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+CONF = "/etc/postgresql/17/main/conf.d/ascent.conf"
+
+
+def superuser(host, query: str, database: str = "postgres") -> str:
+    """The answer of the local operator's psql."""
+    return host.check_output(
+        f"runuser -u postgres -- psql -XAtv ON_ERROR_STOP=1 -d {database} -c {shlex.quote(query)}"
+    )
+
+
+def login(host, role: str, password: str, database: str, query: str, address: str = "127.0.0.1"):
+    """The result of a login with a password, as the application's."""
+    return host.run(
+        f"PGPASSWORD={shlex.quote(password)} psql -XAtv ON_ERROR_STOP=1 "
+        f"'host={address} user={role} dbname={database} sslmode=require' -c {shlex.quote(query)}"
+    )
+
+
+def setting(host, name: str) -> str:
+    return superuser(host, f"SHOW {name}")
+
+
+def test_a_role_logs_in_and_owns_its_database(host, secrets):
+    answer = login(
+        host,
+        "shop",
+        secrets["shop_password"],
+        "shop",
+        "CREATE TABLE proof (id int PRIMARY KEY); DROP TABLE proof;"
+        "SELECT current_user, current_database(), pg_get_userbyid(datdba)"
+        " FROM pg_database WHERE datname = current_database()",
+    )
+    assert answer.stdout.splitlines()[-1] == "shop|shop|shop", answer.stderr
+
+
+def test_a_wrong_password_is_refused(host):
+    answer = login(host, "shop", "wrong", "shop", "SELECT 1")
+    assert answer.rc != 0
+    assert "password authentication failed" in answer.stderr
+
+
+@pytest.mark.parametrize("database", ["people", "postgres", "template1"])
+def test_a_role_does_not_reach_another_database(host, secrets, database):
+    answer = login(host, "shop", secrets["shop_password"], database, "SELECT 1")
+    assert answer.rc != 0
+    assert "no pg_hba.conf entry" in answer.stderr
+
+
+def test_a_database_is_closed_to_everyone_but_its_role(host):
+    granted = superuser(
+        host, "SELECT has_database_privilege('shop', 'people', 'CONNECT, TEMPORARY, CREATE')"
+    )
+    assert granted == "f"
+
+
+def test_a_role_has_no_right_beyond_its_database(host):
+    rights = superuser(
+        host,
+        "SELECT rolname, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,"
+        " rolconnlimit FROM pg_roles WHERE rolname IN ('shop', 'people') ORDER BY 1",
+    )
+    assert rights.splitlines() == ["people|f|f|f|f|f|80", "shop|f|f|f|f|f|80"]
+
+
+def test_another_user_of_the_host_is_not_the_operator(host):
+    answer = host.run("runuser -u nobody -- psql -X -U postgres -d postgres -c 'SELECT 1'")
+    assert answer.rc != 0
+    assert "Peer authentication failed" in answer.stderr
+
+
+def test_it_listens_on_loopback_only(host):
+    listening = host.check_output("ss -Hlnt 'sport = :5432'").splitlines()
+    assert [line.split()[3] for line in listening] == ["127.0.0.1:5432"]
+
+
+def test_passwords_are_kept_as_scram_secrets(host):
+    secrets = superuser(
+        host, "SELECT rolpassword FROM pg_authid WHERE rolname IN ('shop', 'people')"
+    )
+    assert all(line.startswith("SCRAM-SHA-256$4096:") for line in secrets.splitlines())
+    assert len(set(secrets.splitlines())) == 2
+
+
+def test_connections_over_tcp_are_encrypted(host, secrets):
+    answer = login(
+        host,
+        "shop",
+        secrets["shop_password"],
+        "shop",
+        "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    )
+    assert answer.stdout.strip() == "t", answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("wal_level", "logical"),
+        ("max_wal_senders", "20"),
+        ("max_replication_slots", "20"),
+        ("password_encryption", "scram-sha-256"),
+        ("data_checksums", "on"),
+        ("server_encoding", "UTF8"),
+        ("shared_buffers", "128MB"),
+        ("effective_cache_size", "256MB"),
+        ("max_worker_processes", None),
+        ("shared_preload_libraries", "pg_stat_statements"),
+        ("idle_in_transaction_session_timeout", "5min"),
+    ],
+)
+def test_a_setting_is_in_force(host, name, value):
+    running = setting(host, name)
+    if value is None:
+        value = host.check_output(f"sed -n \"s/^{name} = '\\(.*\\)'$/\\1/p\" {CONF}")
+    assert running == value
+
+
+def test_a_database_has_its_encoding_and_locale(host):
+    found = superuser(
+        host,
+        "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = 'shop'",
+    )
+    assert found == "UTF8|C.UTF-8"
+
+
+def test_changes_can_be_streamed_to_another_server(host):
+    made = superuser(
+        host,
+        "SELECT slot_name FROM pg_create_logical_replication_slot('proof', 'pgoutput', true)",
+        "shop",
+    )
+    assert made == "proof"
+
+
+def test_a_change_is_loaded_without_a_restart_and_what_needs_one_is_reported(
+    host, converge, secrets
+):
+    """Also: a run that died before it told the server is finished by the next."""
+    started = superuser(host, "SELECT pg_postmaster_start_time()")
+    saved = host.file(CONF).content_string
+    run = converge(
+        database_log_min_duration_statement="700ms",
+        database_settings={"max_locks_per_transaction": 128},
+    )
+    assert run.returncode == 0, run.stdout
+    assert "WARNING: these settings of PostgreSQL wait for a restart" in run.stdout
+    assert "max_locks_per_transaction" in run.stdout
+    assert setting(host, "log_min_duration_statement") == "700ms"
+    assert setting(host, "max_locks_per_transaction") == "64"
+    assert superuser(host, "SELECT pg_postmaster_start_time()") == started
+
+    # As a run leaves it that wrote the file and was killed.
+    host.run_expect([0], f"cat > {CONF} <<'END'\n{saved}END")
+    assert host.file(CONF).content_string == saved
+    run = converge()
+    assert run.returncode == 0, run.stdout
+    assert "Reload postgresql" in run.stdout
+    assert setting(host, "log_min_duration_statement") == "500ms"
+    assert "WARNING: these settings" not in run.stdout
+    assert superuser(host, "SELECT pg_postmaster_start_time()") == started
+
+
+def test_a_wrong_setting_is_refused_before_it_is_written(host, converge):
+    saved = host.file(CONF).content_string
+    run = converge(database_settings={"no_such_setting": "1"})
+    assert run.returncode != 0
+    assert 'unrecognized configuration parameter "no_such_setting"' in run.stdout
+    assert host.file(CONF).content_string == saved
+
+
+def test_a_clear_password_is_refused_before_it_reaches_the_host(converge):
+    run = converge(
+        database_functions=[
+            {"name": "main", "database": "shop", "role": "shop", "secret": "in-the-clear"}
+        ]
+    )
+    assert run.returncode != 0
+    assert "changed=0" in run.stdout
+    assert "in-the-clear" not in run.stdout

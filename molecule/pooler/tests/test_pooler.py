@@ -1,0 +1,181 @@
+"""What the role pooler promises, asked of the host."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+
+import pytest
+
+
+def login(host, role: str, password: str, alias: str, query: str):
+    """The result of a login through PgBouncer, as the application's."""
+    return host.run(
+        f"PGPASSWORD={shlex.quote(password)} psql -XAtv ON_ERROR_STOP=1 "
+        f"-h 127.0.0.1 -p 6432 -U {role} -d {alias} -c {shlex.quote(query)}"
+    )
+
+
+def console(host, command: str, user: str = "postgres"):
+    """The result of a command at PgBouncer's console, as a user of the host."""
+    return host.run(
+        f"runuser -u {user} -- psql -XAt -h /var/run/postgresql -p 6432 -U pgbouncer -d pgbouncer"
+        f" -c {shlex.quote(command)}"
+    )
+
+
+def python(host, password: str, program: str) -> str:
+    """What a program prints that has psycopg and the address of the alias main."""
+    code = textwrap.dedent(program)
+    return host.check_output(
+        f"URL='postgresql://shop:{password}@127.0.0.1:6432/main' "
+        f"/usr/bin/python3 -c {shlex.quote(code)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("alias", "role", "database"), [("main", "shop", "shop"), ("users", "people", "people")]
+)
+def test_an_alias_leads_to_its_database(host, secrets, alias, role, database):
+    answer = login(
+        host,
+        role,
+        secrets[f"{role}_password"],
+        alias,
+        "SELECT current_database(), current_user, inet_server_port()",
+    )
+    assert answer.stdout.strip() == f"{database}|{role}|5432", answer.stderr
+
+
+def test_a_wrong_password_is_refused(host):
+    answer = login(host, "shop", "wrong", "main", "SELECT 1")
+    assert answer.rc != 0
+    assert "SASL authentication failed" in answer.stderr
+
+
+def test_a_role_does_not_reach_another_functions_database(host, secrets):
+    answer = login(host, "shop", secrets["shop_password"], "users", "SELECT 1")
+    assert answer.rc != 0
+    assert "no pg_hba.conf entry" in answer.stderr
+
+
+def test_no_password_is_on_the_host(host, secrets):
+    users = host.file("/etc/pgbouncer/userlist.txt")
+    assert (users.user, users.group, users.mode) == ("root", "postgres", 0o640)
+    assert users.content_string.count("SCRAM-SHA-256$4096:") == 2
+    for password in (secrets["shop_password"], secrets["people_password"]):
+        assert host.run(f"grep -rl {password} /etc").stdout == ""
+
+
+def test_it_listens_on_loopback_only(host):
+    listening = host.check_output("ss -Hlnt 'sport = :6432'").splitlines()
+    assert [line.split()[3] for line in listening] == ["127.0.0.1:6432"]
+
+
+def test_many_clients_share_few_connections_transaction_by_transaction(host, secrets):
+    """Eight clients, each with a transaction after the other, over a pool of two."""
+    pids, kept = python(
+        host,
+        secrets["shop_password"],
+        """
+        import os, psycopg
+        clients = [psycopg.connect(os.environ["URL"]) for _ in range(8)]
+        pid = lambda client: client.execute("SELECT pg_backend_pid()").fetchone()[0]
+        used, kept = set(), True
+        for client in clients * 3:
+            with client.transaction():
+                first = pid(client)
+                kept &= first == pid(client)
+            used.add(first)
+        print(len(used), kept)
+        """,
+    ).split()
+    assert int(pids) <= 2, "clients kept connections of their own"
+    assert kept == "True", "a transaction lost its connection"
+
+
+def test_prepared_statements_work_whatever_connection_is_met(host, secrets):
+    answer = python(
+        host,
+        secrets["shop_password"],
+        """
+        import os, psycopg
+        clients = [psycopg.connect(os.environ["URL"], autocommit=True, prepare_threshold=0)
+                   for _ in range(2)]
+        # One client holds a connection, so that the other has to move to the second and back.
+        answers = []
+        for round in range(4):
+            holder, mover = clients[round % 2], clients[1 - round % 2]
+            with holder.transaction():
+                holder.execute("SELECT 1")
+                answers.append(mover.execute("SELECT 40 + %s::int", (2,)).fetchone()[0])
+        print(answers)
+        """,
+    )
+    assert answer.strip() == "[42, 42, 42, 42]"
+
+
+def test_connections_to_the_server_are_encrypted(host, secrets):
+    answer = login(
+        host,
+        "shop",
+        secrets["shop_password"],
+        "main",
+        "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    )
+    assert answer.stdout.strip() == "t", answer.stderr
+
+
+def test_the_console_is_for_the_local_operator_only(host, secrets):
+    assert console(host, "SHOW VERSION").stdout.startswith("PgBouncer 1.24")
+    stranger = console(host, "SHOW VERSION", user="nobody")
+    assert stranger.rc != 0
+    assert "PgBouncer 1" not in stranger.stdout
+    role = login(host, "shop", secrets["shop_password"], "pgbouncer", "SHOW VERSION")
+    assert role.rc != 0
+    assert "not allowed" in role.stderr
+
+
+def test_a_change_is_loaded_while_a_client_works(host, converge, secrets):
+    pid = host.check_output("pidof pgbouncer")
+    host.run_expect(
+        [0],
+        f"URL='postgresql://shop:{secrets['shop_password']}@127.0.0.1:6432/main'"
+        " systemd-run --collect --unit=client --setenv=URL /usr/bin/python3 -c "
+        + shlex.quote(
+            "import os, psycopg, time\n"
+            "client = psycopg.connect(os.environ['URL'], autocommit=True)\n"
+            "while True:\n"
+            "    client.execute('SELECT 1'); time.sleep(0.02)"
+        ),
+    )
+    try:
+        assert host.service("client").is_running
+        run = converge(pooler_query_wait_timeout=17, pooler_listen_address="127.0.0.2")
+        assert run.returncode == 0, run.stdout
+        assert "query_wait_timeout|17|" in console(host, "SHOW CONFIG").stdout
+        assert host.service("client").is_running, "the client lost its connection"
+        # A new address would need a restart, and that is not done behind anyone's back.
+        assert "WARNING: these settings of PgBouncer wait for a restart" in run.stdout
+        assert "listen_addr" in run.stdout
+        assert host.check_output("pidof pgbouncer") == pid
+    finally:
+        host.run("systemctl stop client")
+        restored = converge()
+    assert restored.returncode == 0, restored.stdout
+    assert "WARNING: these settings" not in restored.stdout
+
+
+def test_it_finishes_what_an_interrupted_run_has_left(host, converge):
+    """The file says one thing, the running PgBouncer another, and no task changes the file."""
+    ini = "/etc/pgbouncer/pgbouncer.ini"
+    saved = host.file(ini).content_string
+    changed = saved.replace("query_wait_timeout = 30", "query_wait_timeout = 7")
+    assert changed != saved
+    host.run_expect([0], f"cat > {ini} <<'END'\n{changed}END")
+    host.run_expect([0], "systemctl reload pgbouncer; sleep 0.5")
+    assert "query_wait_timeout|7|" in console(host, "SHOW CONFIG").stdout
+    host.run_expect([0], f"cat > {ini} <<'END'\n{saved}END")
+    run = converge()
+    assert run.returncode == 0, run.stdout
+    assert "query_wait_timeout|30|" in console(host, "SHOW CONFIG").stdout
