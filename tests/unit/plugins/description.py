@@ -1,0 +1,40 @@
+"""A description as the stage playbooks build it, small enough to read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DESCRIPTION: dict[str, Any] = {
+    "environment": "lab",
+    "stage": 1,
+    "vpc_cidr": "10.42.0.0/16",
+    "zones": ["us-east-1a", "us-east-1b"],
+    "subnets": ["public", "private"],
+    "security_groups": {
+        "host": {"ingress": [{"port": 22, "sources": ["198.51.100.7/32"]}]},
+        "web": {
+            "ingress": [
+                {"port": 80, "sources": ["0.0.0.0/0"]},
+                {"port": 443, "sources": ["0.0.0.0/0"]},
+            ]
+        },
+    },
+    "hosts": [
+        {
+            "name": "box",
+            "tiers": ["web", "database"],
+            "size": "t3.small",
+            "disk_gib": 20,
+            "subnet": "public",
+            "zone": "us-east-1a",
+            "security_groups": ["host", "web"],
+            "elastic_ip": True,
+        }
+    ],
+    "names": ["shop.test"],
+    "front_door": ["box"],
+    "dns_zone": "shop.test",
+    "public_key": "ssh-ed25519 "
+    "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me",
+    "backup_bucket": {"keep_days": 35, "keep_old_versions_days": 14},
+}

@@ -1,0 +1,209 @@
+"""What shall stand, compared with what stands."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.ascent.scaling.plugins.module_utils import environment as env
+
+from tests.unit.plugins.description import DESCRIPTION
+
+SOUND = {
+    "environment": "lab",
+    "region": "us-east-1",
+    "zones": ["us-east-1a"],
+    "domain": "shop.test",
+    "dns_zone": "shop.test",
+    "vpc_cidr": "10.42.0.0/16",
+    "operator_cidrs": ["198.51.100.7/32"],
+    "functions": {"main": {"database": "shop", "role": "shop"}},
+}
+
+
+def wanted(**changes: Any) -> list[env.Resource]:
+    return env.desired({**copy.deepcopy(DESCRIPTION), **changes}, "123456789012", "us-east-1")
+
+
+def standing(resources: list[env.Resource]) -> list[env.Resource]:
+    """The same resources, as if AWS had answered them."""
+    return [{**copy.deepcopy(item), "id": f"id-{number}"} for number, item in enumerate(resources)]
+
+
+def test_sound_settings_have_no_problem() -> None:
+    assert env.problems(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"environment": "Shop"}, "ascent_environment"),
+        ({"environment": "a"}, "ascent_environment"),
+        ({"environment": "a" * 22}, "ascent_environment"),
+        ({"environment": "shop--eu"}, "ascent_environment"),
+        ({"environment": "shop-"}, "ascent_environment"),
+        ({"domain": "localhost"}, "ascent_domain"),
+        ({"domain": "shop_1.example.com"}, "ascent_domain"),
+        ({"dns_zone": "other.test"}, "ascent_dns_zone"),
+        ({"region": "frankfurt"}, "ascent_region"),
+        ({"zones": []}, "ascent_zones"),
+        ({"zones": ["us-east-1a", "us-east-1a"]}, "ascent_zones"),
+        ({"vpc_cidr": "10.0.0.0/8"}, "ascent_vpc_cidr"),
+        ({"vpc_cidr": "10.42.0.1/16"}, "ascent_vpc_cidr"),
+        ({"operator_cidrs": []}, "ascent_operator_cidrs"),
+        ({"operator_cidrs": ["0.0.0.0/0"]}, "never open to everyone"),
+        ({"operator_cidrs": ["here"]}, "ascent_operator_cidrs"),
+        ({"functions": {}}, "ascent_functions"),
+        ({"functions": {"main": {"database": "shop"}}}, "lacks 'role'"),
+        ({"functions": {"main": {"database": "Shop'", "role": "shop"}}}, "Shop'"),
+    ],
+)
+def test_each_mistake_is_named(change: dict[str, Any], word: str) -> None:
+    found = env.problems({**SOUND, **change})
+    assert len(found) == 1
+    assert word in found[0]
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    assert len(env.problems({})) >= 6
+
+
+def test_subnets_never_overlap_and_a_new_zone_moves_none() -> None:
+    few = env.subnet_cidrs("10.42.0.0/16", ["a", "b"], ["public", "private"])
+    more = env.subnet_cidrs("10.42.0.0/16", ["a", "b", "c"], ["public", "private"])
+    assert few.items() <= more.items()
+    assert len(set(more.values())) == 6
+    assert more["public", "a"] == "10.42.0.0/20"
+    assert more["private", "a"] == "10.42.128.0/20"
+
+
+@pytest.mark.parametrize(
+    "written", ["tcp 443 0.0.0.0/0", "tcp 8000-8100 group:web", "all all ::/0"]
+)
+def test_a_rule_is_read_as_it_was_written(written: str) -> None:
+    protocol, first, last, source = env.parse_rule(written)
+    ports = "all" if protocol == "all" else str(first) if first == last else f"{first}-{last}"
+    assert env.rule(protocol, ports, source) == written
+
+
+def test_an_empty_account_gets_everything_in_the_order_of_making() -> None:
+    changes = env.compare(wanted(), [])["changes"]
+    assert {change["action"] for change in changes} == {"create"}
+    places = [env.KINDS.index(change["kind"]) for change in changes]
+    assert places == sorted(places)
+    assert {change["kind"] for change in changes} == set(env.KINDS)
+
+
+def test_what_stands_as_described_needs_nothing() -> None:
+    assert env.compare(wanted(), standing(wanted())) == {"changes": [], "notices": []}
+
+
+def test_drift_is_named_exactly() -> None:
+    found = standing(wanted())
+    web = next(item for item in found if (item["kind"], item["name"]) == ("security_group", "web"))
+    web["attributes"]["ingress"].append("tcp 5432 0.0.0.0/0")
+    [change] = env.compare(wanted(), found)["changes"]
+    assert (change["kind"], change["name"], change["action"]) == ("security_group", "web", "change")
+    assert set(change["after"]) == {"ingress"}
+    assert set(change["before"]["ingress"]) - set(change["after"]["ingress"]) == {
+        "tcp 5432 0.0.0.0/0"
+    }
+    assert env.summary(change) == "change security group web (ingress)"
+
+
+def test_only_the_tags_that_differ_are_changed_and_others_are_left() -> None:
+    found = standing(wanted())
+    vpc = found[0]["attributes"]["tags"]
+    vpc["Name"] = "renamed"
+    vpc["cost-centre"] = "42"
+    [change] = env.compare(wanted(), found)["changes"]
+    assert change["before"] == {"tags": {"Name": "renamed"}}
+    assert change["after"] == {"tags": {"Name": "lab"}}
+
+
+def test_a_host_that_is_gone_is_made_anew() -> None:
+    found = [item for item in standing(wanted()) if item["kind"] != "instance"]
+    [change] = env.compare(wanted(), found)["changes"]
+    assert (change["action"], change["kind"], change["name"]) == ("create", "instance", "box")
+
+
+def test_a_stopped_host_is_started() -> None:
+    found = standing(wanted())
+    box = next(item for item in found if item["kind"] == "instance")
+    box["attributes"]["state"] = "stopped"
+    [change] = env.compare(wanted(), found)["changes"]
+    assert change["after"] == {"state": "running"}
+
+
+def test_another_size_is_left_to_a_person() -> None:
+    found = standing(wanted())
+    box = next(item for item in found if item["kind"] == "instance")
+    box["attributes"]["size"] = "t3.nano"
+    plan = env.compare(wanted(), found)
+    assert plan["changes"] == []
+    assert "t3.nano" in plan["notices"][0]
+
+
+def test_what_nobody_wants_is_told_and_left() -> None:
+    found = standing(wanted())
+    found.append({"kind": "instance", "name": "old", "id": "i-1", "attributes": {}})
+    plan = env.compare(wanted(), found)
+    assert plan["changes"] == []
+    assert "i-1" in plan["notices"][0]
+
+
+def test_a_zone_of_the_users_own_is_not_tagged() -> None:
+    found = standing(wanted())
+    zone = next(item for item in found if item["kind"] == "dns_zone")
+    zone["attributes"]["tags"] = {}
+    zone["facts"] = {"foreign": True}
+    assert env.compare(wanted(), found)["changes"] == []
+
+
+def test_a_record_follows_the_address() -> None:
+    description = copy.deepcopy(DESCRIPTION)
+    resources = env.desired(description, "1", "us-east-1", addresses={"box": "198.51.100.9"})
+    record = next(item for item in resources if item["kind"] == "dns_record")
+    assert record["attributes"]["values"] == ["198.51.100.9"]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"zones": ["us-east-1b"]}, "us-east-1a"),
+        ({"vpc_cidr": "10.42.0.0/28"}, "vpc_cidr"),
+        ({"security_groups": {"host": {}}}, "web"),
+        (
+            {
+                "security_groups": {
+                    "host": {},
+                    "web": {"ingress": [{"port": 80, "sources": ["group:nobody"]}]},
+                }
+            },
+            "nobody",
+        ),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_refused(
+    change: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(env.DescriptionError, match=word):
+        wanted(**change)
+
+
+def test_a_host_may_touch_only_its_own_environment() -> None:
+    policy = env.host_policy(DESCRIPTION, "aws", "123456789012", "us-east-1")
+    for statement in policy["Statement"]:
+        resources = statement["Resource"]
+        for resource in [resources] if isinstance(resources, str) else resources:
+            assert "lab" in resource
+            assert resource != "*"
+        actions = statement["Action"]
+        assert "*" not in "".join([actions] if isinstance(actions, str) else actions)
+
+
+def test_a_diff_shows_nothing_before_a_creation() -> None:
+    [first, *_] = env.diffs(env.compare(wanted(), [])["changes"])
+    assert first["before"] == ""
+    assert '"cidr": "10.42.0.0/16"' in first["after"]
