@@ -1,0 +1,226 @@
+"""The web role's templates, rendered with its own defaults."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+ROLE = Path(__file__).parents[2] / "roles" / "web"
+REQUIRED = {"web_application": "shop", "web_domain": "shop.test", "web_source": "/src/app"}
+FACTS = {
+    "distribution_major_version": "13",
+    "all_ipv6_addresses": ["fe80::1"],
+    "processor_vcpus": 4,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugins() -> None:
+    init_plugin_loader([])
+
+
+def trusted(value: Any) -> Any:
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, dict):
+        return {key: trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [trusted(item) for item in value]
+    return value
+
+
+def templar(facts: dict[str, Any] | None = None, **given: Any) -> Templar:
+    variables: dict[str, Any] = {}
+    for part in ("defaults", "vars"):
+        variables |= yaml.safe_load((ROLE / part / "main.yml").read_text())
+    variables |= REQUIRED | given
+    variables |= {
+        "ansible_managed": "Ansible managed",
+        "ansible_facts": FACTS | (facts or {}),
+        "inventory_hostname": "box",
+        "ansible_search_path": [str(ROLE)],
+    }
+    loader = DataLoader()
+    loader.set_basedir(str(ROLE))
+    return Templar(loader=loader, variables=trusted(variables))
+
+
+def render(name: str, facts: dict[str, Any] | None = None, **given: Any) -> str:
+    text = (ROLE / "templates" / f"{name}.j2").read_text()
+    # As the template module does: a block's own line leaves nothing behind.
+    return str(
+        templar(facts, **given).template(trust_as_template("#jinja2: trim_blocks:True\n" + text))
+    )
+
+
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines()]
+
+
+def servers(text: str) -> list[str]:
+    """The server blocks of an nginx configuration."""
+    return re.findall(r"^    server \{\n.*?^    \}\n", text, re.MULTILINE | re.DOTALL)
+
+
+class TestNginx:
+    def test_redirects_to_tls_and_refuses_other_names(self) -> None:
+        other, plain, main = servers(render("nginx.conf"))
+        assert "listen 80 default_server;" in lines(other)
+        assert "listen 443 ssl default_server;" in lines(other)
+        assert "return 421;" in lines(other)
+        assert "location = /health/ready {" in lines(other)
+        assert "return 308 https://$host$request_uri;" in lines(plain)
+        assert "server_name shop.test;" in lines(main)
+        assert "listen [::]:443 ssl;" in lines(main)
+        assert "http2 on;" in lines(main)
+
+    def test_connects_to_the_fixed_path_for_each_request(self) -> None:
+        text = render("nginx.conf")
+        upstream = text.split("upstream application {")[1].split("}")[0]
+        assert lines(upstream.strip()) == ["server unix:/run/shop/current.sock;"]
+        assert "proxy_next_upstream off;" in lines(text)
+
+    def test_serves_plain_http_without_tls(self) -> None:
+        text = render("nginx.conf", web_tls="none")
+        assert len(servers(text)) == 2
+        assert not re.search(r"443|ssl|308|http2", text)
+
+    def test_listens_to_ipv4_alone_on_a_host_without_ipv6(self) -> None:
+        assert "[::]" not in render("nginx.conf", {"all_ipv6_addresses": []})
+
+    def test_speaks_http2_the_way_of_debian_12(self) -> None:
+        text = render("nginx.conf", {"distribution_major_version": "12"})
+        assert "listen 443 ssl http2;" in lines(text)
+        assert "http2 on;" not in text
+
+    def test_the_self_signed_pair_belongs_to_its_names(self) -> None:
+        def pair(**given: Any) -> str:
+            return re.findall(r"ssl_certificate (\S+);", render("nginx.conf", **given))[0]
+
+        assert pair() != pair(web_domain_aliases=["www.shop.test"])
+        assert pair(web_tls="provided") == "/etc/nginx/tls/shop.pem"
+
+    def test_static_files_only_where_there_are_some(self) -> None:
+        assert "location /static/" not in render("nginx.conf")
+        text = render("nginx.conf", web_static_dir="shop/static/")
+        assert "location /static/ {" in lines(text)
+        assert "alias /srv/shop/current/shop/static/;" in lines(text)
+
+    def test_every_header_on_every_answer_of_the_main_server(self) -> None:
+        text = servers(render("nginx.conf", web_static_dir="s", web_hsts_seconds=60))[2]
+        # The server, its static files, and the page for when the application is down.
+        assert text.count("add_header X-Content-Type-Options") == 3
+        assert text.count("add_header Strict-Transport-Security") == 3
+
+    def test_hsts_only_when_asked_for_and_with_tls(self) -> None:
+        assert "Strict-Transport" not in render("nginx.conf")
+        assert "Strict-Transport" not in render("nginx.conf", web_tls="none", web_hsts_seconds=60)
+
+    def test_the_application_may_have_headers_of_its_own(self) -> None:
+        text = render("nginx.conf", web_headers={"X-Frame-Options": "DENY"})
+        block = text.split("map $upstream_http_x_frame_options $header_1 {")[1].split("}")[0]
+        assert lines(block.strip()) == ['default "";', '"" "DENY";']
+
+    @pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed here")
+    def test_nginx_takes_it(self, tmp_path: Path) -> None:
+        text = render("nginx.conf", web_tls="none", web_static_dir="s")
+        path = tmp_path / "nginx.conf"
+        path.write_text(text.replace("/run/nginx.pid", str(tmp_path / "pid")))
+        done = subprocess.run(["nginx", "-t", "-c", str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+class TestUnit:
+    def test_is_in_a_sandbox(self) -> None:
+        expected = {
+            "User=shop",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "ReadWritePaths=/srv/shop/shared/uploads /run/shop/instances",
+            "ProtectHome=yes",
+            "PrivateTmp=yes",
+            "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+            "CapabilityBoundingSet=",
+            "SystemCallFilter=@system-service",
+        }
+        assert expected <= set(lines(render("application@.service")))
+
+    def test_never_gives_a_crashed_application_up(self) -> None:
+        assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(
+            lines(render("application@.service"))
+        )
+
+    def test_starts_what_belongs_to_the_instance(self) -> None:
+        assert {
+            "ExecStart=/srv/shop/instances/%i/start",
+            "EnvironmentFile=/srv/shop/instances/%i/environment",
+            "WorkingDirectory=/srv/shop/instances/%i/release",
+        } <= set(lines(render("application@.service")))
+
+    def test_memory_is_limited_when_asked_for(self) -> None:
+        assert "MemoryMax" not in render("application@.service")
+        text = render("application@.service", web_memory_max="1G")
+        assert "MemoryMax=1G" in lines(text)
+
+    def test_systemd_kills_after_the_application_had_its_time(self) -> None:
+        text = render("application@.service", web_stop_timeout=20)
+        assert "TimeoutStopSec=25" in lines(text)
+        command = templar(web_stop_timeout=20).template(trust_as_template("{{ __web_start }}"))
+        assert "--graceful-timeout 20" in command
+
+
+def test_the_boot_unit_starts_the_live_instance_and_no_other() -> None:
+    text = render("application.service")
+    assert "ConditionPathExists=/srv/shop/live/start" in lines(text)
+    assert (
+        "ExecStart=/bin/sh -c 'exec systemctl start "
+        '"shop@$$(basename "$$(readlink /srv/shop/live)").service"\'' in lines(text)
+    )
+
+
+def test_the_sockets_come_back_with_every_boot() -> None:
+    assert lines(render("tmpfiles.conf"))[2:] == [
+        "d /run/shop 0755 root root -",
+        "d /run/shop/instances 2750 shop www-data -",
+        "L+ /run/shop/current.sock - - - - /srv/shop/live/socket",
+    ]
+
+
+class TestProfile:
+    @staticmethod
+    def value(name: str, **given: Any) -> Any:
+        return templar(**given).template(trust_as_template("{{ " + name + " }}"))
+
+    def test_python_starts_gunicorn(self) -> None:
+        command = self.value("__web_start")
+        assert command.startswith("gunicorn --bind unix:$SOCKET --workers 4 --threads 4 ")
+        assert command.endswith(" shop.wsgi:app")
+
+    def test_at_least_two_workers(self) -> None:
+        assert "--workers 2 " in templar({"processor_vcpus": 1}).template(
+            trust_as_template("{{ __web_start }}")
+        )
+
+    def test_what_is_given_wins(self) -> None:
+        given = {"web_start": "node server.js", "web_build": ["npm ci"], "web_path": ["bin"]}
+        for key, value in given.items():
+            assert self.value(f"__{key}", **given) == value
+
+    def test_the_environment_is_complete(self) -> None:
+        assert self.value("__web_environment", web_environment={"LOG_LEVEL": "info"}) == {
+            "UPLOAD_DIR": "/srv/shop/shared/uploads",
+            "STATIC_URL": "/static/",
+            "HOST_NAME": "box",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LOG_LEVEL": "info",
+        }
