@@ -36,6 +36,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,11 @@ class OpenLoop:
             time.sleep(at - now)
 
 
+def always(action: Callable[[float], None]) -> Callable[[], Callable[[float], None]]:
+    """One action for all workers of a loop."""
+    return lambda: action
+
+
 # --- HTTP ---------------------------------------------------------------------------------------
 
 
@@ -408,17 +414,16 @@ class HttpProbe:
         self.journeys: list[Journey] = []
         if self._requests:
             rate, workers = float(config["rate"]), int(config["workers"])
-            loop = OpenLoop("http", rate, HTTP_RATE_CAP, workers, journal, lambda: self._one, fatal)
+            loop = OpenLoop("http", rate, HTTP_RATE_CAP, workers, journal, always(self._one), fatal)
             self.loops.append(loop)
         for description in config.get("journeys") or []:
             journey = Journey(description, config, self._door, journal)
             self.journeys.append(journey)
             name = f"journey {description['name']}"
-            self.loops.append(
-                OpenLoop(
-                    name, journey.rate, HTTP_RATE_CAP, 1, journal, lambda j=journey: j.one, fatal
-                )  # type: ignore[misc]
+            loop = OpenLoop(
+                name, journey.rate, HTTP_RATE_CAP, 1, journal, always(journey.one), fatal
             )
+            self.loops.append(loop)
 
     def describe(self) -> dict[str, Any]:
         """What stands in the journal's first line."""
@@ -748,7 +753,7 @@ class SqlProbe:
                     SQL_RATE_CAP,
                     2,
                     journal,
-                    lambda via=via: self._make_reader(via),  # type: ignore[misc]
+                    partial(self._make_reader, via),
                     fatal,
                 )
                 for via in self._urls
