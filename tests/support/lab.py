@@ -1,4 +1,4 @@
-"""A lab for tests, with a name and a subnet of its own, so that a developer's lab stands untouched."""
+"""A lab for tests, with a name and a subnet of its own: a developer's lab stands untouched."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,8 +53,11 @@ def play(
     kill_at: str | None = None,
     timeout: float = 900,
     environment: dict[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> Run:
     """Run a playbook of `playbooks/`; with `kill_at`, SIGKILL it where that pattern is printed.
+
+    `on_line` sees each line of the output as it comes.
 
     The whole process group is killed, as when the controller's machine dies.
     """
@@ -73,6 +77,8 @@ def play(
     try:
         for line in process.stdout:
             lines.append(line)
+            if on_line:
+                on_line(line)
             if kill_at and killed_at is None and re.search(kill_at, line):
                 killed_at = line.strip()
                 os.killpg(process.pid, signal.SIGKILL)
