@@ -1,4 +1,4 @@
-"""The filter scram_secret against the vectors of the RFC, PostgreSQL's own client, and bad input."""
+"""The filter scram_secret against the RFC, PostgreSQL's own client library, and bad input."""
 
 from __future__ import annotations
 
