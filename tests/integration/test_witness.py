@@ -763,6 +763,21 @@ def test_it_outlives_who_started_it_and_hears_no_hangup(witness: Witness, server
     witness.wait("http", "done", 5)
 
 
+def test_its_own_standstill_is_told_and_blamed_on_nobody(
+    witness: Witness, main: list[dict[str, Any]]
+) -> None:
+    pid = witness.sql(main, rate=4.0, read_rate=0.001)["pid"]
+    witness.wait("sql", "ack", 8)
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.2)
+    os.kill(pid, signal.SIGCONT)
+    witness.wait("sql", "ack", 16)
+    witness.stop()
+    summary = witness.audit()["summary"]
+    assert 700 <= summary["longest_witness_stall_ms"] <= 2000
+    assert summary["longest_write_pause_ms"] < 500
+
+
 def test_what_is_gathered_on_a_host_is_audited_elsewhere(
     witness: Witness, main: list[dict[str, Any]], tmp_path: Path
 ) -> None:

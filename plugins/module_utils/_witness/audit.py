@@ -141,11 +141,27 @@ def pauses(run: Run, stream: str, begin: float, times: Iterable[float], rate: fl
     interval = 1.0 / rate
     found = []
     due = begin
+    stalls = own_stalls(run, stream)
     for now in [*sorted(times), max(run.until, begin)]:
+        while stalls and stalls[0][1] <= now:
+            missed, resumed = stalls.pop(0)
+            # Nothing was overdue when the witness itself was held up: the schedule begins anew.
+            if due >= missed - interval / 2:
+                due = max(due, resumed)
         if now > due:
             found.append(Pause(round((now - due) * 1000, 1), run.wall(due), stream))
         due = max(due, now + interval)
     return found
+
+
+def own_stalls(run: Run, stream: str) -> list[tuple[float, float]]:
+    """When a stream's schedule was held up by the witness's own machine: (missed, resumed)."""
+    loop = stream.replace(" through the ", " ").removesuffix(" URL")
+    return [
+        (float(e["t"]) - float(e["ms"]) / 1000, float(e["t"]))
+        for e in run.events
+        if e["e"] == "stall" and e["loop"] == loop
+    ]
 
 
 def streams(run: Run) -> Iterator[tuple[str, str, list[Event], list[Event], float]]:

@@ -259,6 +259,25 @@ def test_the_longest_pause_is_found_wherever_it_is(first: int, last: int, pause:
     assert found == pytest.approx(pause, abs=6)
 
 
+def test_a_stall_of_the_witness_itself_is_no_pause_of_the_system() -> None:
+    late = [text for text in sql_journal() if json.loads(text).get("n") not in (4, 5, 6)]
+    stall = line("stall", 0.69, loop="write main", ms=290.0)
+    position = next(i for i, text in enumerate(late) if json.loads(text).get("n") == 7)
+    late.insert(position, stall)
+    summary = judge(late, holding([1, 3], [7, 10]))["summary"]
+    assert summary["longest_write_pause_ms"] < 20
+    assert summary["longest_witness_stall_ms"] == 290.0
+
+
+def test_a_pause_that_had_begun_before_a_stall_is_counted_whole() -> None:
+    # Number 3 was sent on time and not answered before the witness was held up.
+    journal = drop_acks(sql_journal(), 3, 6)
+    journal = [text for text in journal if json.loads(text).get("n") not in (4, 5, 6)]
+    position = next(i for i, text in enumerate(journal) if json.loads(text).get("n") == 7)
+    journal.insert(position, line("stall", 0.69, loop="write main", ms=290.0))
+    assert judge(journal, holding([1, 10]))["summary"]["longest_write_pause_ms"] == 400.0
+
+
 def test_a_pause_beyond_its_limit_is_unclean() -> None:
     journal = drop_acks(sql_journal(), 4, 6)
     limits = {"longest_write_pause_ms": 250.0, "unknown_writes": None}
