@@ -48,7 +48,7 @@ _CUSTOMIZE = (
     "chroot {root} apt-get -qq install --download-only --yes {cached}",
     "chroot {root} update-ca-certificates",
     "chroot {root} systemctl --quiet disable {disabled}",
-    "chroot {root} systemctl --quiet enable ascent-lab-hostname.service",
+    "chroot {root} systemctl --quiet enable ascent-lab-host.service",
     "chroot {root} systemctl --quiet mask {masked}",
 )
 
