@@ -1,0 +1,485 @@
+"""The modules of an environment, against moto's AWS in this process."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from ansible_collections.ascent.scaling.plugins.module_utils import lease as leases
+from ansible_collections.ascent.scaling.plugins.module_utils._aws import remove
+from ansible_collections.ascent.scaling.plugins.module_utils._aws.client import Api, AwsFailure
+from ansible_collections.ascent.scaling.plugins.module_utils.environment import DescriptionError
+from ansible_collections.ascent.scaling.plugins.modules import (
+    environment_lock,
+    environment_plan,
+    environment_secrets,
+    environment_teardown,
+    network,
+    stage_record,
+)
+from moto import mock_aws
+
+from tests.unit.plugins.description import DESCRIPTION
+
+REGION = "us-east-1"
+READS = ("describe_", "get_", "list_", "head_")
+
+
+class Counted(Api):
+    """The Api, which can be made to die before its n-th writing call."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda service: boto3.client(service, region_name=REGION))
+        self.written: list[str] = []
+        self.dies_before = -1
+
+    def call(self, service: str, operation: str, resource: str = "", **more: Any) -> Any:
+        if not operation.startswith(READS):
+            if len(self.written) == self.dies_before:
+                raise KeyboardInterrupt
+            self.written.append(operation)
+        return super().call(service, operation, resource, **more)
+
+
+@pytest.fixture(autouse=True)
+def nobodys_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+
+@pytest.fixture
+def api() -> Iterator[Counted]:
+    with mock_aws():
+        yield Counted()
+
+
+def description(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(DESCRIPTION), **changes}
+
+
+def plan(api: Api, **changes: Any) -> dict[str, Any]:
+    return environment_plan.plan(api, REGION, description(**changes), [])
+
+
+def bring(api: Api, dry: bool = False, **changes: Any) -> dict[str, Any]:
+    return network.converge(api, REGION, description(**changes), dry)
+
+
+def network_of(api: Api) -> dict[str, int]:
+    """How many there are of what a network consists of."""
+    ec2 = api.client("ec2")
+    return {
+        "vpcs": len([v for v in ec2.describe_vpcs()["Vpcs"] if not v["IsDefault"]]),
+        "subnets": len([s for s in ec2.describe_subnets()["Subnets"] if not s["DefaultForAz"]]),
+        "gateways": len(ec2.describe_internet_gateways()["InternetGateways"]),
+        "tables": len(
+            [
+                table
+                for table in ec2.describe_route_tables()["RouteTables"]
+                if not any(item.get("Main") for item in table["Associations"])
+            ]
+        ),
+        "groups": len(
+            [
+                group
+                for group in ec2.describe_security_groups()["SecurityGroups"]
+                if group["GroupName"] != "default"
+            ]
+        ),
+    }
+
+
+WHOLE = {"vpcs": 1, "subnets": 4, "gateways": 1, "tables": 2, "groups": 2}
+
+
+# --- network ---------------------------------------------------------------------------------
+
+
+def test_a_network_is_made_once(api: Counted) -> None:
+    assert bring(api)["changed"]
+    assert network_of(api) == WHOLE
+    written = len(api.written)
+    assert bring(api) == {"changed": False, "summary": [], "diff": []}
+    assert len(api.written) == written
+    assert [c for c in plan(api)["changes"] if c["role"] == "network"] == []
+
+
+def test_check_mode_tells_the_same_and_writes_nothing(api: Counted) -> None:
+    planned = bring(api, dry=True)
+    assert api.written == []
+    assert planned["summary"] == bring(api)["summary"]
+
+
+def test_a_run_that_dies_before_any_call_is_continued_and_nothing_is_doubled() -> None:
+    with mock_aws():
+        whole_run = Counted()
+        bring(whole_run)
+        calls = len(whole_run.written)
+    assert calls > 15
+    for death in range(calls):
+        with mock_aws():
+            run = Counted()
+            run.dies_before = death
+            with pytest.raises(KeyboardInterrupt):
+                bring(run)
+            run.dies_before = -1
+            bring(run)
+            assert network_of(run) == WHOLE, f"died before call {death}"
+            assert not bring(run)["changed"], f"died before call {death}"
+
+
+def test_drift_is_mended(api: Counted) -> None:
+    bring(api)
+    ec2 = api.client("ec2")
+    [web] = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["lab-web"]}])[
+        "SecurityGroups"
+    ]
+    ec2.authorize_security_group_ingress(
+        GroupId=web["GroupId"], IpProtocol="tcp", FromPort=5432, ToPort=5432, CidrIp="0.0.0.0/0"
+    )
+    ec2.revoke_security_group_ingress(
+        GroupId=web["GroupId"], IpProtocol="tcp", FromPort=443, ToPort=443, CidrIp="0.0.0.0/0"
+    )
+    [table] = ec2.describe_route_tables(
+        Filters=[{"Name": "tag:ascent:name", "Values": ["public"]}]
+    )["RouteTables"]
+    ec2.delete_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
+    [association, *_] = table["Associations"]
+    ec2.disassociate_route_table(AssociationId=association["RouteTableAssociationId"])
+    [subnet, *_] = ec2.describe_subnets(Filters=[{"Name": "tag:ascent:name", "Values": ["p*"]}])[
+        "Subnets"
+    ]
+    ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": True})
+    ec2.create_tags(Resources=[subnet["SubnetId"]], Tags=[{"Key": "Name", "Value": "mine"}])
+    told = bring(api)["summary"]
+    assert len(told) == 3
+    assert "change route table public (routes, subnets)" in told
+    assert "change security group web (ingress)" in told
+    assert any(line.endswith("(public_addresses, tags)") for line in told)
+    assert not bring(api)["changed"]
+
+
+def test_groups_may_name_each_other(api: Counted) -> None:
+    groups = {
+        "a": {"ingress": [{"port": 5432, "sources": ["group:b"]}]},
+        "b": {"ingress": [{"port": 6432, "sources": ["group:a"]}]},
+        **DESCRIPTION["security_groups"],
+    }
+    bring(api, security_groups=groups)
+    assert not bring(api, security_groups=groups)["changed"]
+
+
+def test_two_vpcs_of_one_environment_are_refused(api: Counted) -> None:
+    bring(api)
+    api.client("ec2").create_vpc(
+        CidrBlock="10.9.0.0/16",
+        TagSpecifications=[
+            {
+                "ResourceType": "vpc",
+                "Tags": [{"Key": "ascent:environment", "Value": "lab"}],
+            }
+        ],
+    )
+    with pytest.raises(AwsFailure, match="exists twice"):
+        bring(api)
+
+
+# --- environment_plan ------------------------------------------------------------------------
+
+
+def test_the_plan_of_an_empty_account_names_everything_and_writes_nothing(api: Counted) -> None:
+    found = plan(api)
+    assert found["standing"] == {}
+    assert found["stage"] == 0
+    assert "create instance box" in found["summary"]
+    assert found["sections"] == ["backup_bucket", "dns", "instance_profile", "instances", "network"]
+    assert api.written == []
+
+
+def test_the_stage_is_read_from_the_tags(api: Counted) -> None:
+    bring(api, stage=3)
+    assert plan(api)["stage"] == 3
+
+
+def test_a_zone_that_the_region_lacks_is_refused(api: Counted) -> None:
+    with pytest.raises(DescriptionError, match="us-east-1z"):
+        plan(api, zones=["us-east-1z"])
+
+
+# --- environment_lock ------------------------------------------------------------------------
+
+ME: leases.Process = {
+    "user": "anna",
+    "host": "laptop",
+    "machine": "m1",
+    "boot": "b1",
+    "pid": 100,
+    "started": "5",
+}
+BEN: leases.Process = {**ME, "user": "ben", "machine": "m2"}
+
+
+@pytest.fixture
+def table(api: Counted) -> environment_lock.Table:
+    made = environment_lock.Table(api, "ascent-locks")
+    made.ensure(lambda: 0, lambda _: None)
+    return made
+
+
+def take(table: environment_lock.Table, who: leases.Process, now: float, **more: Any) -> Any:
+    return environment_lock.take(
+        table, "lab", who, 600, more.pop("force", False), now, lambda _: True
+    )
+
+
+def test_a_lock_is_taken_renewed_and_released(table: environment_lock.Table) -> None:
+    assert take(table, ME, 1000)["action"] == "take"
+    assert take(table, ME, 1100)["action"] == "renew"
+    assert environment_lock.release(table, "lab", ME, dry=True)["changed"]
+    assert table.read("lab") is not None
+    assert environment_lock.release(table, "lab", ME, dry=False)["action"] == "release"
+    assert table.read("lab") is None
+    assert environment_lock.release(table, "lab", ME, dry=False)["action"] == "none"
+
+
+def test_another_holder_is_named(table: environment_lock.Table) -> None:
+    take(table, BEN, 1000)
+    with pytest.raises(AwsFailure, match="ben@laptop"):
+        take(table, ME, 1100)
+    assert environment_lock.release(table, "lab", ME, dry=False)["action"] == "none"
+    assert take(table, ME, 1100, force=True)["action"] == "retake"
+
+
+def test_a_lease_that_ran_out_is_taken_over(table: environment_lock.Table) -> None:
+    take(table, BEN, 1000)
+    assert take(table, ME, 1601)["action"] == "retake"
+
+
+def test_of_two_at_once_one_is_refused(table: environment_lock.Table) -> None:
+    seen = table.read("lab")
+    take(table, BEN, 1000)
+    lease: leases.Lease = {"holder": ME, "since": 1000, "expires": 1600, "token": "x"}
+    assert not table.write("lab", lease, seen)
+    written = table.read("lab")
+    assert written is not None
+    assert written["holder"]["user"] == "ben"
+
+
+def test_without_a_table_nobody_holds_it(api: Counted) -> None:
+    assert environment_lock.Table(api, "ascent-locks").read("lab") is None
+
+
+# --- environment_secrets ---------------------------------------------------------------------
+
+KINDS = {"cache": "password", "database_main": "password"}
+
+
+def secrets(api: Api, given: list[str] | None = None, dry: bool = False) -> dict[str, Any]:
+    return environment_secrets.bring(api, "lab", KINDS, given or [], dry)
+
+
+def test_secrets_are_generated_once(api: Counted) -> None:
+    first = secrets(api)
+    assert first["generated"] == ["cache", "database_main"]
+    assert all(len(value) == 32 and value.isalnum() for value in first["secrets"].values())
+    second = secrets(api)
+    assert second["secrets"] == first["secrets"]
+    assert not second["changed"]
+
+
+def test_check_mode_generates_nothing_and_says_what(api: Counted) -> None:
+    found = secrets(api, dry=True)
+    assert found["stand_ins"] == ["cache", "database_main"]
+    assert set(found["secrets"]) == set(KINDS)
+    assert api.written == []
+
+
+def test_what_the_user_gives_is_neither_read_nor_stored(api: Counted) -> None:
+    found = secrets(api, given=["cache"])
+    assert set(found["secrets"]) == {"database_main"}
+    names = [s["Name"] for s in api.client("secretsmanager").list_secrets()["SecretList"]]
+    assert names == ["ascent/lab/database_main"]
+
+
+def test_a_faster_run_wins(api: Counted) -> None:
+    assert environment_secrets.keep(api, "lab", "ascent/lab/cache", "first") == "first"
+    assert environment_secrets.keep(api, "lab", "ascent/lab/cache", "second") == "first"
+
+
+def test_a_secret_marked_for_deletion_is_told(api: Counted) -> None:
+    secrets(api)
+    api.client("secretsmanager").delete_secret(SecretId="ascent/lab/cache")
+    with pytest.raises(AwsFailure, match="restore-secret"):
+        secrets(api)
+
+
+def test_an_ssh_key_comes_with_its_public_half(api: Counted) -> None:
+    found = environment_secrets.bring(api, "lab", {"ssh_key": "ssh_key"}, [], False)
+    assert found["secrets"]["ssh_key"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert found["public_keys"]["ssh_key"].startswith("ssh-ed25519 ")
+    again = environment_secrets.bring(api, "lab", {"ssh_key": "ssh_key"}, [], False)
+    assert again["public_keys"] == found["public_keys"]
+
+
+def test_an_unknown_kind_is_refused(api: Counted) -> None:
+    with pytest.raises(AwsFailure, match="no such kind"):
+        environment_secrets.bring(api, "lab", {"x": "poem"}, [], False)
+
+
+# --- stage_record ----------------------------------------------------------------------------
+
+
+def test_a_record_is_read_as_it_was_written(api: Counted) -> None:
+    name = "/ascent/lab/stage"
+    assert stage_record.read(api, name) == {}
+    stage_record.write(api, name, "lab", {"stage": 1}, new=True)
+    stage_record.write(api, name, "lab", {"stage": 2}, new=False)
+    assert stage_record.read(api, name) == {"stage": 2}
+
+
+def test_a_broken_record_is_told(api: Counted) -> None:
+    api.client("ssm").put_parameter(Name="/ascent/lab/stage", Value="two", Type="String")
+    with pytest.raises(AwsFailure, match="not a stage record"):
+        stage_record.read(api, "/ascent/lab/stage")
+
+
+# --- environment_teardown --------------------------------------------------------------------
+
+
+def whole(api: Counted) -> None:
+    """An environment with a bit of everything."""
+    bring(api)
+    secrets(api)
+    stage_record.write(api, "/ascent/lab/stage", "lab", {"stage": 1}, new=True)
+    standing = plan(api)["standing"]
+    wanted = plan(api)["desired"]
+    ec2, route53, iam = (api.client(name) for name in ("ec2", "route53", "iam"))
+    tags = [{"Key": k, "Value": v} for k, v in wanted["instance"]["box"]["tags"].items()]
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    [host] = ec2.run_instances(
+        ImageId=image,
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=standing["subnet"]["public-us-east-1a"]["id"],
+        SecurityGroupIds=[group["id"] for group in standing["security_group"].values()],
+        TagSpecifications=[
+            {"ResourceType": "instance", "Tags": tags},
+            {"ResourceType": "volume", "Tags": tags},
+        ],
+    )["Instances"]
+    address = ec2.allocate_address(
+        Domain="vpc", TagSpecifications=[{"ResourceType": "elastic-ip", "Tags": tags}]
+    )
+    ec2.associate_address(AllocationId=address["AllocationId"], InstanceId=host["InstanceId"])
+    name = "ascent-lab-host"
+    rights = wanted["instance_profile"][name]
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(rights["trust"]))
+    iam.put_role_policy(
+        RoleName=name, PolicyName="ascent-host", PolicyDocument=json.dumps(rights["policy"])
+    )
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    api.client("s3").create_bucket(Bucket="ascent-lab-backup-123456789012")
+    zone = route53.create_hosted_zone(Name="shop.test", CallerReference="1")["HostedZone"]["Id"]
+    for record, value in (("shop.test", address["PublicIp"]), ("mail.shop.test", "192.0.2.1")):
+        change = {
+            "Action": "UPSERT",
+            "ResourceRecordSet": {
+                "Name": record,
+                "Type": "A",
+                "TTL": 60,
+                "ResourceRecords": [{"Value": value}],
+            },
+        }
+        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
+
+
+def own_the_zone(api: Counted) -> None:
+    """Tag the zone as one that the environment made."""
+    route53 = api.client("route53")
+    zone = route53.list_hosted_zones()["HostedZones"][0]["Id"].rpartition("/")[2]
+    route53.change_tags_for_resource(
+        ResourceType="hostedzone",
+        ResourceId=zone,
+        AddTags=[{"Key": "ascent:environment", "Value": "lab"}],
+    )
+
+
+def tear_down(api: Counted, delete_backups: bool = False, dry: bool = False) -> dict[str, Any]:
+    return environment_teardown.tear_down(api, "lab", "shop.test", delete_backups, dry)
+
+
+def test_check_mode_lists_and_removes_nothing(api: Counted) -> None:
+    whole(api)
+    written = len(api.written)
+    found = tear_down(api, dry=True)
+    assert len(api.written) == written
+    assert any(line.startswith("instance box") for line in found["removed"])
+    assert any("backup" in line for line in found["remains"])
+
+
+def test_everything_goes_but_backups_and_the_users_own_zone(api: Counted) -> None:
+    whole(api)
+    found = tear_down(api)
+    kinds = sorted(line.split(" ")[0] for line in found["remains"])
+    assert kinds == ["bucket", "dns", "dns"], found["remains"]
+    assert any("mail.shop.test" in line for line in found["remains"])
+    assert network_of(api) == dict.fromkeys(WHOLE, 0)
+    assert not tear_down(api)["changed"]
+
+
+def test_a_zone_of_the_environment_and_backups_go_when_told(api: Counted) -> None:
+    whole(api)
+    own_the_zone(api)
+    api.client("s3").put_object(Bucket="ascent-lab-backup-123456789012", Key="a", Body=b"")
+    assert tear_down(api, delete_backups=True)["remains"] == []
+
+
+def test_a_teardown_that_dies_before_any_call_is_continued() -> None:
+    with mock_aws():
+        whole_run = Counted()
+        whole(whole_run)
+        own_the_zone(whole_run)
+        before = len(whole_run.written)
+        tear_down(whole_run, delete_backups=True)
+        calls = len(whole_run.written) - before
+    assert calls > 20
+    for death in range(0, calls, 3):
+        with mock_aws():
+            run = Counted()
+            whole(run)
+            own_the_zone(run)
+            run.dies_before = len(run.written) + death
+            with pytest.raises(KeyboardInterrupt):
+                tear_down(run, delete_backups=True)
+            run.dies_before = -1
+            assert tear_down(run, delete_backups=True)["remains"] == [], f"died before {death}"
+
+
+def test_groups_that_name_each_other_go(api: Counted) -> None:
+    groups = {
+        "a": {"ingress": [{"port": 5432, "sources": ["group:b"]}]},
+        "b": {"ingress": [{"port": 6432, "sources": ["group:a"]}]},
+        **DESCRIPTION["security_groups"],
+    }
+    bring(api, security_groups=groups)
+    assert tear_down(api)["remains"] == []
+
+
+def test_another_environment_is_not_touched(api: Counted) -> None:
+    bring(api)
+    bring(api, environment="other")
+    tear_down(api)
+    assert network_of(api) == WHOLE
+    assert not bring(api, environment="other")["changed"]
+
+
+def test_every_kind_can_be_removed() -> None:
+    kinds = [*remove.KINDS, *remove.LATER]
+    assert [k for k in kinds if not hasattr(remove.Remover, f"_remove_{k}")] == []
