@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
+from moto.core.responses import ActionResult
+from moto.core.types import Base64EncodedString
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import (
     EC2Backend,
@@ -17,6 +20,7 @@ from moto.ec2.models import (
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
+from moto.ec2.responses.general import General
 
 from lab import image
 from lab.hosts import Event
@@ -64,6 +68,9 @@ class Physics(Protocol):
 
     def healthy(self, instance_id: str) -> bool:
         """Say whether a host answered when it booted and stands since."""
+
+    def console(self, instance_id: str) -> str:
+        """Return what a host says of its boot."""
 
 
 class AddressPool:
@@ -469,7 +476,13 @@ def install(physics: Physics, first: ipaddress.IPv4Address, last: ipaddress.IPv4
             "Status": "ok" if passed else "impaired",
         }
 
+    def console(response: Any) -> ActionResult:
+        instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
+        output = Base64EncodedString.from_raw_string(physics.console(instance.id))
+        return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
+
     replace(Instance, "instance_status", lambda _: property(status))
+    replace(General, "get_console_output", lambda _: console)
 
 
 def _require(instances: Iterable[Any], states: tuple[str, ...], verb: str) -> None:

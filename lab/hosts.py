@@ -23,6 +23,7 @@ from lab.settings import Settings
 log = logging.getLogger(__name__)
 
 BOOT_DEADLINE = 120.0  # seconds until a host that does not answer counts as impaired
+_CONSOLE = 64 * 1024  # AWS keeps the last 64 KB of a console
 _MEMORY_INTERVAL = 5.0  # seconds between two looks at a host's use of memory
 STOP_DEADLINE = 30  # seconds until a host that does not shut down is killed
 # SYS_ADMIN: without it systemd leaves out the sandbox of a unit without a word. SYS_BOOT: to tell
@@ -105,9 +106,10 @@ class Host:
         os.write(self._wake_write, b".")
 
     def console(self) -> str:
-        """Return what the host wrote to its console."""
+        """Return the end of the host's journal since its boot; nothing if it is down."""
+        command = ("journalctl", "--boot", "--no-pager", "--output=short", "--lines=1000")
         try:
-            return self._podman("logs", "--tail", "1000", self.container)
+            return self._podman("exec", self.container, *command)[-_CONSOLE:]
         except LabError:
             return ""
 
@@ -115,7 +117,7 @@ class Host:
     def _drive(self) -> None:
         try:
             self._create()
-            self._boot()
+            self._start()
         except LabError as error:
             log.error("%s cannot be launched: %s", self.plan.instance, error)
             self._report(self.plan.instance, Event.FAILED, str(error))
@@ -169,9 +171,6 @@ class Host:
                 plan.image,
                 "/lib/systemd/systemd",
             )  # fmt: skip
-
-    def _boot(self) -> None:
-        self._start()
 
     def _start(self) -> None:
         plan = self.plan

@@ -137,7 +137,7 @@ class World:
         return instance_id in self._healthy
 
     def console(self, instance_id: str) -> str:
-        """Return what a host wrote to its console."""
+        """Return what a host says of its boot."""
         host = self._hosts.get(instance_id)
         return host.console() if host else ""
 

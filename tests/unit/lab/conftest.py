@@ -20,6 +20,7 @@ from moto.ec2.models.elastic_block_store import Volume
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplateBackend
 from moto.ec2.models.subnets import Subnet
+from moto.ec2.responses.general import General
 
 from lab import ec2, mends
 from lab.ec2 import LabEC2Backend
@@ -36,6 +37,7 @@ REPLACED: list[tuple[Any, str]] = [
     (elastic_network_interfaces, "random_public_ip"),
     (elastic_ip_addresses, "random_ip"),
     (Instance, "instance_status"),
+    (General, "get_console_output"),
     (ec2_backends, "backend"),
 ]
 
@@ -73,6 +75,9 @@ class Recorder:
 
     def healthy(self, instance_id: str) -> bool:
         return instance_id in self.well
+
+    def console(self, instance_id: str) -> str:
+        return f"console of {instance_id}"
 
     def report(self, instance_id: str, event: Event, reason: str = "") -> None:
         for backend, instance in ec2.instances():

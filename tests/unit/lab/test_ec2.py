@@ -261,3 +261,8 @@ def test_an_image_that_was_not_built_is_refused(api: Any, subnet: str) -> None:
     with pytest.raises(ClientError, match="python -m lab image --release bookworm"):
         run(api, subnet, ImageId="ami-0deb1200000000001")
     assert api.describe_instances()["Reservations"] == []
+
+
+def test_the_console_is_the_hosts(api: Any, subnet: str) -> None:
+    one = run(api, subnet)["InstanceId"]
+    assert api.get_console_output(InstanceId=one)["Output"] == f"console of {one}"
