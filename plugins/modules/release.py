@@ -19,7 +19,7 @@ description:
     taken up by the next one; what it left half-done is recognised and cleared away.
   - A changed environment, start command or unit rolls the same release in the same way.
   - The unit C(<application>@.service), the user and the folder for sockets are the business of
-    the role M(ascent.scaling.web#role).
+    the role P(ascent.scaling.web#role).
   - Needs root on the host.
 options:
   application:

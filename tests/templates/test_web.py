@@ -9,57 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
 
-ROLE = Path(__file__).parents[2] / "roles" / "web"
-REQUIRED = {"web_application": "shop", "web_domain": "shop.test", "web_source": "/src/app"}
-FACTS = {
-    "distribution_major_version": "13",
-    "all_ipv6_addresses": ["fe80::1"],
-    "processor_vcpus": 4,
-}
+from tests.templates.rendering import Role
 
-
-@pytest.fixture(scope="module", autouse=True)
-def plugins() -> None:
-    init_plugin_loader([])
-
-
-def trusted(value: Any) -> Any:
-    if isinstance(value, str):
-        return trust_as_template(value)
-    if isinstance(value, dict):
-        return {key: trusted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [trusted(item) for item in value]
-    return value
-
-
-def templar(facts: dict[str, Any] | None = None, **given: Any) -> Templar:
-    variables: dict[str, Any] = {}
-    for part in ("defaults", "vars"):
-        variables |= yaml.safe_load((ROLE / part / "main.yml").read_text())
-    variables |= REQUIRED | given
-    variables |= {
-        "ansible_managed": "Ansible managed",
-        "ansible_facts": FACTS | (facts or {}),
-        "inventory_hostname": "box",
-        "ansible_search_path": [str(ROLE)],
-    }
-    loader = DataLoader()
-    loader.set_basedir(str(ROLE))
-    return Templar(loader=loader, variables=trusted(variables))
+ROLE = Role(
+    "web",
+    web_application="shop",
+    web_domain="shop.test",
+    web_source="/src/app",
+    inventory_hostname="box",
+)
+FACTS = {"all_ipv6_addresses": ["fe80::1"], "processor_vcpus": 4}
 
 
 def render(name: str, facts: dict[str, Any] | None = None, **given: Any) -> str:
-    text = (ROLE / "templates" / f"{name}.j2").read_text()
-    # As the template module does: a block's own line leaves nothing behind.
-    return str(
-        templar(facts, **given).template(trust_as_template("#jinja2: trim_blocks:True\n" + text))
-    )
+    return "\n".join(ROLE.render(f"{name}.j2", FACTS | (facts or {}), **given)) + "\n"
 
 
 def lines(text: str) -> list[str]:
@@ -174,8 +138,7 @@ class TestUnit:
     def test_systemd_kills_after_the_application_had_its_time(self) -> None:
         text = render("application@.service", web_stop_timeout=20)
         assert "TimeoutStopSec=25" in lines(text)
-        command = templar(web_stop_timeout=20).template(trust_as_template("{{ __web_start }}"))
-        assert "--graceful-timeout 20" in command
+        assert "--graceful-timeout 20" in ROLE.evaluate("__web_start", FACTS, web_stop_timeout=20)
 
 
 def test_the_boot_unit_starts_the_live_instance_and_no_other() -> None:
@@ -188,7 +151,7 @@ def test_the_boot_unit_starts_the_live_instance_and_no_other() -> None:
 
 
 def test_the_sockets_come_back_with_every_boot() -> None:
-    assert lines(render("tmpfiles.conf"))[2:] == [
+    assert lines(render("tmpfiles.conf")) == [
         "d /run/shop 0755 root root -",
         "d /run/shop/instances 2750 shop www-data -",
         "L+ /run/shop/current.sock - - - - /srv/shop/live/socket",
@@ -198,7 +161,7 @@ def test_the_sockets_come_back_with_every_boot() -> None:
 class TestProfile:
     @staticmethod
     def value(name: str, **given: Any) -> Any:
-        return templar(**given).template(trust_as_template("{{ " + name + " }}"))
+        return ROLE.evaluate(name, FACTS, **given)
 
     def test_python_starts_gunicorn(self) -> None:
         command = self.value("__web_start")
@@ -206,9 +169,7 @@ class TestProfile:
         assert command.endswith(" shop.wsgi:app")
 
     def test_at_least_two_workers(self) -> None:
-        assert "--workers 2 " in templar({"processor_vcpus": 1}).template(
-            trust_as_template("{{ __web_start }}")
-        )
+        assert "--workers 2 " in ROLE.evaluate("__web_start", {"processor_vcpus": 1})
 
     def test_what_is_given_wins(self) -> None:
         given = {"web_start": "node server.js", "web_build": ["npm ci"], "web_path": ["bin"]}

@@ -206,9 +206,8 @@ def _running(layout: Layout) -> list[str]:
 
 
 def _systemctl(*arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        ["systemctl", *arguments], capture_output=True, text=True, check=False, timeout=300
-    )
+    # No deadline here: systemd has its own for each job.
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise HostError(f"systemctl {' '.join(arguments)} failed: {done.stderr.strip()}")
     return done
@@ -256,7 +255,10 @@ class Deployment:
 
     def _do(self, step: Step) -> None:
         begun = time.monotonic()
-        self._actions[step.action](step.target)
+        try:
+            self._actions[step.action](step.target)
+        except (OSError, LookupError) as error:
+            raise HostError(f"{step}: {error}. {self._serving()}") from error
         seconds = self.facts.setdefault("seconds", {})
         seconds[step.action] = round(seconds.get(step.action, 0.0) + time.monotonic() - begun, 3)
 
@@ -443,6 +445,8 @@ class Deployment:
 
     def _serving(self) -> str:
         live = self.found.live_instance
+        if "switched_at" in self.facts:
+            return f"Release {self.desired.release} is live."
         if live is None:
             return "No release is live yet."
         if live.name == self.plan.instance:
