@@ -37,11 +37,8 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def secrets() -> dict[str, str]:
     """The passwords that the scenarios use."""
-    return {
-        key: value
-        for key, value in yaml.safe_load((MOLECULE / "shared" / "vars.yml").read_text()).items()
-        if "{{" not in value
-    }
+    found = yaml.safe_load((MOLECULE / "shared" / "vars" / "passwords.yml").read_text())
+    return {key: value for key, value in found.items() if "{{" not in value}
 
 
 @pytest.fixture
@@ -70,9 +67,8 @@ def converge(request: pytest.FixtureRequest) -> Callable[..., subprocess.Complet
 @pytest.fixture(scope="session")
 def ssh() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Log in to the host from outside, as a user does."""
-    address = yaml.safe_load((BUILD / "inventory" / "hosts.yml").read_text())["all"]["hosts"][
-        "box"
-    ]["ansible_host"]
+    inventory = yaml.safe_load((BUILD / "inventory" / "hosts.yml").read_text())
+    box = inventory["all"]["hosts"]["box"]
 
     def run(user: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -83,10 +79,10 @@ def ssh() -> Callable[..., subprocess.CompletedProcess[str]]:
                 "-oIdentitiesOnly=yes",
                 "-oBatchMode=yes",
                 "-oControlPath=none",
-                f"-oUserKnownHostsFile={BUILD / 'known_hosts'}",
+                f"-oUserKnownHostsFile={box['known_hosts']}",
                 "-oStrictHostKeyChecking=yes",
                 *options,
-                f"{user}@{address}",
+                f"{user}@{box['ansible_host']}",
                 command,
             ],
             capture_output=True,
