@@ -85,13 +85,28 @@ class Api:
             status, headers, content = error(environ, call, honesty.CODE, refusal, 400)
         else:
             environ["wsgi.input"] = io.BytesIO(body)
-            status, headers, content = self._ask_moto(environ)
-            if call.service in _PHYSICAL and not honesty.reads(call.action):
-                self._world.sync()
+            status, headers, content = self._carry_out(environ, call)
         took = (time.monotonic() - began) * 1000
         log.info("%s %s %s %.0f ms", call.service, call.action, status.split()[0], took)
         start(status, headers)
         return [content]
+
+    def _carry_out(
+        self, environ: dict[str, Any], call: Call
+    ) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Ask moto, and make what it says true before anybody hears it."""
+        try:
+            answer = self._ask_moto(environ)
+            if call.service in _PHYSICAL and not honesty.reads(call.action):
+                self._world.sync()
+        except NotImplementedError as missing:
+            log.warning("%s %s: %s", call.service, call.action, missing)
+            text = f"The lab does not know {call.service} {call.action}. See docs/lab.md."
+            return error(environ, call, honesty.CODE, text, 400)
+        except Exception as trouble:  # the server must go on, and the client hear of it
+            log.exception("%s %s failed", call.service, call.action)
+            return error(environ, call, "InternalError", f"The lab failed: {trouble}", 500)
+        return answer
 
     def _ask_moto(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
         answer: list[Any] = []

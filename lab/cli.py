@@ -122,8 +122,9 @@ def table(status: dict[str, Any]) -> str:
             lines.append("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip())
     else:
         lines.append("no hosts")
-    for name, address in sorted(status["names"].items()):
-        lines.append(f"\n{name} is {address}" if not lines[-1].endswith(address) else f"{name}")
+    if status["names"]:
+        lines.append("")
+    lines += [f"{name} is {address}" for name, address in sorted(status["names"].items())]
     if status["faults"]:
         lines += ["", f"{len(status['faults'])} fault(s) armed: python -m lab fault --clear"]
     return "\n".join(lines)

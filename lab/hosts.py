@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from lab import shell
 from lab.errors import LabError
 from lab.podman import Podman
 from lab.region import Link
@@ -23,15 +24,16 @@ from lab.settings import Settings
 log = logging.getLogger(__name__)
 
 BOOT_DEADLINE = 120.0  # seconds until a host that does not answer counts as impaired
+_BOOT_TURN = 20.0  # seconds after which a slow boot lets the next one begin
+_ENDS_LIMIT, _ENDS_WINDOW = 5, 60.0  # who ends more often within so many seconds stays down
 _CONSOLE = 64 * 1024  # AWS keeps the last 64 KB of a console
 _MEMORY_INTERVAL = 5.0  # seconds between two looks at a host's use of memory
 STOP_DEADLINE = 30  # seconds until a host that does not shut down is killed
 # SYS_ADMIN: without it systemd leaves out the sandbox of a unit without a word. SYS_BOOT: to tell
 # a reboot from a shutdown. NET_ADMIN: a host may filter its packets; the groups lie outside.
 _CAPABILITIES = "SYS_ADMIN,SYS_BOOT,SYS_NICE,SYS_PTRACE,NET_ADMIN,NET_RAW,IPC_LOCK,AUDIT_WRITE"
-# What PID 1 of a container dies of: reboot(2) in a PID namespace ends it by one of two signals.
-_REBOOTED = 128 + signal.SIGHUP
-_CRASHED = 128 + signal.SIGKILL
+# reboot(2) in a PID namespace ends its PID 1 by SIGHUP to start again, by SIGINT to stay down.
+_HALTED = 128 + signal.SIGINT
 
 
 class Event(Enum):
@@ -87,6 +89,8 @@ class Host:
         self._wake_read, self._wake_write = os.pipe()
         self._pidfd: int | None = None
         self._process = 0
+        self._created_size = (plan.memory, plan.cpus)
+        self._ends: list[float] = []
         self._thread = threading.Thread(target=self._drive, name=plan.instance, daemon=True)
 
     @property
@@ -179,19 +183,24 @@ class Host:
             self._podman("start", self.container)
             self._resize()
             self._watch()
-            answers = self._wait_for_answer()
+            answers = self._wait_for_answer(_BOOT_TURN)
+        if answers is False:
+            answers = self._wait_for_answer(BOOT_DEADLINE - _BOOT_TURN)
         if answers is None:
             return  # it ended, or an order came: both are handled by the loop
         self._report(plan.instance, Event.RUNNING if answers else Event.IMPAIRED, "")
 
     def _resize(self) -> None:
-        """Apply the plan's size: a container keeps the limits of its creation otherwise."""
+        """Apply the plan's size: a container starts with the limits of its creation."""
         plan = self.plan
+        if (plan.memory, plan.cpus) == self._created_size:
+            return
         limit = f"{plan.memory}m"
-        self._podman(
-            "update", "--memory", limit, "--memory-swap", limit, "--cpus", str(_cpus(plan)),
-            self.container,
-        )  # fmt: skip
+        sizes = ("--memory", limit, "--cpus", str(_cpus(plan)))
+        try:
+            self._podman("update", *sizes, "--memory-swap", limit, self.container)
+        except shell.CommandError:  # a kernel that does not count swap
+            self._podman("update", *sizes, self.container)
 
     def _stop(self) -> None:
         self._unwatch()
@@ -201,25 +210,33 @@ class Host:
 
     def _terminate(self) -> None:
         self._unwatch()
-        try:
-            self._podman("stop", "--time", "10", "--ignore", self.container)
-        finally:
-            self._podman.remove([self.container])
-            self._link.down()
-            self._meminfo.unlink(missing_ok=True)
-            os.close(self._wake_read)
-            os.close(self._wake_write)
-            self._report(self.plan.instance, Event.TERMINATED, "")
+        for step in (
+            lambda: self._podman("stop", "--time", "10", "--ignore", self.container),
+            lambda: self._podman.remove([self.container]),
+            self._link.down,
+        ):
+            try:
+                step()
+            except LabError as error:
+                log.error("%s: %s", self.plan.instance, error)
+        self._meminfo.unlink(missing_ok=True)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        self._report(self.plan.instance, Event.TERMINATED, "")
 
     def _ended(self) -> None:
         """The container ended by itself: a reboot and a crash start it again."""
         self._unwatch()
         status = int(self._podman("wait", self.container).strip() or 0)
         log.info("%s ended by itself with status %s", self.plan.instance, status)
-        if status in (_REBOOTED, _CRASHED):
-            self._start()
-        else:
+        if status < 128 or status == _HALTED:
             self._report(self.plan.instance, Event.POWERED_OFF, "")
+            return
+        now = time.monotonic()
+        self._ends = [end for end in self._ends if now - end < _ENDS_WINDOW] + [now]
+        if len(self._ends) > _ENDS_LIMIT:
+            raise LabError(f"it ended {len(self._ends)} times within {_ENDS_WINDOW:.0f} s")
+        self._start()
 
     # --- waiting
     def _watch(self) -> None:
@@ -261,9 +278,9 @@ class Host:
             return False
         return self._pidfd is not None and self._pidfd in ready
 
-    def _wait_for_answer(self) -> bool | None:
+    def _wait_for_answer(self, patience: float) -> bool | None:
         """Wait until SSH answers. None: the host ended, or an order came first."""
-        deadline = time.monotonic() + BOOT_DEADLINE
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if _answers(self.plan.address):
                 return True

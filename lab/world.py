@@ -11,6 +11,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.route53.models import route53_backends
 
 from lab import ec2, image
+from lab.errors import LabError
 from lab.firewall import Firewall
 from lab.hosts import Event, Host, Order, Plan
 from lab.machine import write_names
@@ -155,7 +156,10 @@ class World:
             for backend, instance in ec2.instances():
                 if instance.id == instance_id:
                     backend.happened(instance, event, reason)
-        self.sync()
+        try:
+            self.sync()
+        except LabError:
+            log.exception("the packet filter could not follow %s", instance_id)
 
     def _plan(self, instance: Any) -> Plan:
         nic = instance.nics[0]

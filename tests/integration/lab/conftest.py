@@ -21,7 +21,10 @@ SETTINGS = Settings.of("labtest", "198.18.1.0/24")
 IMAGE = "ami-0deb1300000000001"
 
 
-def eventually(condition: Callable[[], Any], deadline: float = 30.0) -> Any:
+_BOOT = "systemctl show --property=UserspaceTimestampMonotonic --value"
+
+
+def eventually(condition: Callable[[], Any], deadline: float = 90.0) -> Any:
     """Wait until a condition holds and return its value; fail with its last value otherwise."""
     end = time.monotonic() + deadline
     while True:
@@ -69,7 +72,7 @@ class Box:
     def public(self) -> str:
         return self.address or self.describe()["PublicIpAddress"]
 
-    def wait(self, state: str, deadline: float = 60.0) -> Box:
+    def wait(self, state: str, deadline: float = 120.0) -> Box:
         eventually(lambda: self.state == state, deadline)
         return self
 
@@ -100,7 +103,12 @@ class Box:
 
     def boot(self) -> str:
         """Return what changes with each boot."""
-        return self.run("systemctl show --property=UserspaceTimestampMonotonic --value")
+        return self.run(_BOOT)
+
+    def booted_since(self, boot: str) -> bool:
+        """Say whether the host answers, and not as the boot that is given."""
+        done = self.try_run(_BOOT)
+        return done.returncode == 0 and done.stdout.strip() != boot
 
 
 class Aws:

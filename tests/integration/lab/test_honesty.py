@@ -28,6 +28,7 @@ pytestmark = pytest.mark.lab
         ("lambda", "delete_function", {"FunctionName": "f"}),
         ("ec2", "create_image", {"InstanceId": "i-00000000000000000", "Name": "copy"}),
         ("ec2", "request_spot_instances", {}),
+        ("ec2", "create_ipam", {}),
         ("ssm", "send_command", {"DocumentName": "AWS-RunShellScript"}),
     ],
 )  # fmt: skip

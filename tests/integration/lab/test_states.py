@@ -23,7 +23,7 @@ def box(aws: Aws) -> Box:
     )
     assert box.state == "pending"
     box.wait("running")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90
     return box
 
 
@@ -86,16 +86,14 @@ def test_a_stopped_host_is_silent_and_comes_back_larger(aws: Aws, box: Box) -> N
 def test_reboot_keeps_the_address(aws: Aws, box: Box) -> None:
     private, public, boot = box.private, box.public, box.boot()
     aws.ec2.reboot_instances(InstanceIds=[box.id])
-    eventually(
-        lambda: (done := box.try_run("true")).returncode == 0 and box.boot() != boot and done
-    )
+    eventually(lambda: box.booted_since(boot))
     assert (box.state, box.private, box.public) == ("running", private, public)
 
 
 def test_a_host_that_reboots_itself_comes_back(box: Box) -> None:
     private, public, boot = box.private, box.public, box.boot()
     box.try_run("sudo systemctl reboot")
-    eventually(lambda: box.try_run("true").returncode == 0 and box.boot() != boot)
+    eventually(lambda: box.booted_since(boot))
     assert (box.state, box.private, box.public) == ("running", private, public)
 
 
@@ -103,7 +101,7 @@ def test_a_host_that_dies_comes_back(aws: Aws, box: Box) -> None:
     boot = box.boot()
     podman = Podman.of(aws.settings)
     podman("kill", "--signal", "KILL", f"ascent-labtest-{box.id[-10:]}")
-    eventually(lambda: box.try_run("true").returncode == 0 and box.boot() != boot)
+    eventually(lambda: box.booted_since(boot))
     assert box.state == "running"
 
 
