@@ -73,6 +73,14 @@ class TestLab:
             aws_secret_access_key="ascentlab",
         )
 
+    def fault(self, code: str, **options: object) -> None:
+        """Make the API answer with an error: service, action, count or rate."""
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        self.command("fault", "--code", code, *words)
+
+    def clear_faults(self) -> None:
+        self.command("fault", "--clear")
+
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(self.command("status", "--json"))
         return status

@@ -22,8 +22,16 @@ def port_answers(address: str, port: int, seconds: float = 2.0) -> bool:
     return True
 
 
-def get(
-    address: str, path: str, *, host: str, tls: bool = True, seconds: float = 10
+def request(
+    method: str,
+    address: str,
+    path: str,
+    *,
+    host: str,
+    tls: bool = True,
+    seconds: float = 10,
+    headers: dict[str, str] | None = None,
+    body: str | None = None,
 ) -> tuple[int, dict[str, str], str]:
     """One request to an address under a given name: status, headers, body.
 
@@ -38,7 +46,7 @@ def get(
     else:
         connection = http.client.HTTPConnection(address, timeout=seconds)
     try:
-        connection.request("GET", path, headers={"Host": host})
+        connection.request(method, path, body=body, headers={"Host": host, **(headers or {})})
         answer = connection.getresponse()
         return (
             answer.status,
@@ -47,6 +55,34 @@ def get(
         )
     finally:
         connection.close()
+
+
+def get(
+    address: str,
+    path: str,
+    *,
+    host: str,
+    tls: bool = True,
+    seconds: float = 10,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, dict[str, str], str]:
+    """GET a path, see `request`."""
+    return request("GET", address, path, host=host, tls=tls, seconds=seconds, headers=headers)
+
+
+def post_json(
+    address: str, path: str, data: Any, *, host: str, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
+    """POST a JSON body: status, and the JSON of the answer."""
+    status, _, body = request(
+        "POST",
+        address,
+        path,
+        host=host,
+        headers={"Content-Type": "application/json", **(headers or {})},
+        body=json.dumps(data),
+    )
+    return status, json.loads(body)
 
 
 def get_json(address: str, path: str, *, host: str) -> Any:
