@@ -29,13 +29,15 @@ demo: setup-lab ## Climb the stages in the lab, under traffic, and show the figu
 test: setup ## Run all tests: lint, unit, templates, integration, molecule
 	@tools/test
 
-.PHONY: lint unit templates integration molecule faults
+.PHONY: lint unit templates application integration molecule faults
 lint: ## Lint YAML, Python, plugins and documents; offline once set up
 	@tools/lint
 unit: ## Run the unit tests; offline once set up
 	@$(BIN)/pytest tests/unit
 templates: ## Render every template and assert its lines
 	@$(BIN)/pytest tests/templates
+application: ## Run the reference application's own tests, against servers of their own
+	@tools/test application
 integration: ## Run the playbooks and the lab's own contract tests against a lab
 	@tools/test integration
 molecule: ## Run every role's scenario on a host of the lab
@@ -53,7 +55,7 @@ lab-down: ## Stop the lab; nothing of it stays but the host image
 
 .PHONY: docs sanity build clean
 docs: ## Write the generated documents anew (the roles' READMEs)
-	@tools/docs
+	@tools/role_readmes
 sanity: ## Validate the plugins as ansible-test and antsibull-docs do
 	@tools/lint sanity
 build: ## Build the collection's archive into build/
