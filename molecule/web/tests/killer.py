@@ -1,6 +1,7 @@
-"""Kills everything that deploys, some time after a release began to be built.
+"""Kills everything that deploys, at a given moment of a deployment.
 
-Runs on the host: killer.py SECONDS. What deploys is whatever holds the lock of the application.
+Runs on the host: killer.py build|create|gate|switch. What deploys is whatever holds the lock of
+the application.
 """
 
 from __future__ import annotations
@@ -9,9 +10,16 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-RELEASES, LOCK = Path("/srv/door/releases"), "/srv/door/.lock"
+BASE, LOCK = Path("/srv/door"), "/srv/door/.lock"
+MOMENTS: dict[str, Callable[[], object]] = {
+    "build": lambda: sorted(os.listdir(BASE / "releases")),
+    "create": lambda: [name for name in os.listdir(BASE / "instances") if name[0] != "."],
+    "gate": lambda: sorted(os.listdir("/run/door/instances")),
+    "switch": lambda: os.readlink(BASE / "live"),
+}
 
 
 def holders() -> list[int]:
@@ -26,11 +34,10 @@ def holders() -> list[int]:
     return sorted(found)
 
 
-before = set(RELEASES.iterdir())
-while set(RELEASES.iterdir()) <= before:
-    time.sleep(0.05)
-time.sleep(float(sys.argv[1]))
+look = MOMENTS[sys.argv[1]]
+before = look()
+while look() == before:
+    time.sleep(0.002)
 while victims := holders():
     for victim in victims:
         os.kill(victim, signal.SIGKILL)
-print("killed", time.time())

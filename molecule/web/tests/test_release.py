@@ -150,18 +150,20 @@ def test_a_release_is_migrated_once(site: Any) -> None:
     site.deploy("base")
 
 
-@pytest.mark.parametrize("seconds", [0.5, 3, 6, 7, 8])
-def test_a_killed_deployment_is_taken_up(site: Any, base: str, seconds: float) -> None:
-    """SIGKILL to everything that deploys, at several moments from the upload to the last stop."""
-    source = site.source(f"killed-{seconds}")
-    site.root(f"systemd-run -q --unit=killer --collect python3 /root/killer.py {seconds}")
+@pytest.mark.parametrize("moment", ["build", "create", "gate", "switch"])
+def test_a_killed_deployment_is_taken_up(site: Any, base: str, moment: str) -> None:
+    """SIGKILL to everything that deploys, as soon as a step shows; then the same again."""
+    source = site.source(f"killed-{moment}")
+    site.root(f"systemd-run -q --unit=killer --collect python3 /root/killer.py {moment}")
     with site.traffic() as traffic:
-        site.operate("deploy", web_source=str(source))
-        site.root("systemctl stop killer || true")
+        code, output, _ = site.operate("deploy", web_source=str(source))
+        assert code == 2, output
+        now_live = site.told()["release"]
         code, output, result = site.operate("deploy", web_source=str(source))
     assert code == 0, output
+    assert now_live == (result["release"] if moment == "switch" else base)
+    assert ("switch" in str(result["steps"])) == (moment != "switch")
     check(traffic, f"{base} red", f"{result['release']} red")
-    assert site.deploy(f"killed-{seconds}")["changed"] is False
     site.deploy("base")
 
 
