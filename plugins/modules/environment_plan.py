@@ -79,7 +79,7 @@ summary:
   returned: always
   type: list
   elements: str
-  sample: [create vpc lab, change security group web (ingress)]
+  sample: [create vpc shop, change security group web (ingress)]
 sections:
   description: The roles that have something to do.
   returned: always

@@ -52,7 +52,7 @@ summary:
   returned: always
   type: list
   elements: str
-  sample: [create vpc lab, create subnet public-us-east-1a]
+  sample: [create vpc shop, create subnet public-us-east-1a]
 """
 
 from typing import Any

@@ -101,7 +101,7 @@ def explain(error: Exception, operation: str, resource: str) -> str:
     if isinstance(cause, (EndpointConnectionError, ConnectTimeoutError)):
         return (
             f"{prefix}{cause} Check the region's name, the endpoint and the way to it "
-            "(network, proxy); a lab must be up."
+            "(network, proxy)."
         )
     if code in BAD_CREDENTIALS:
         return f"{prefix}AWS does not accept the credentials ({code}). Renew them and run again."
