@@ -20,6 +20,7 @@ try:
         NoCredentialsError,
         ReadTimeoutError,
     )
+    from botocore.parsers import ResponseParserError
 except ImportError:  # AnsibleAWSModule tells the user
     pass
 
@@ -102,6 +103,11 @@ def explain(error: Exception, operation: str, resource: str) -> str:
         return (
             f"{prefix}{cause} Check the region's name, the endpoint and the way to it "
             "(network, proxy)."
+        )
+    if isinstance(cause, ResponseParserError):
+        return (
+            f"{prefix}what answered is not AWS (its answer is none of this service's). Check the "
+            "endpoint, whether it is up, and the way to it (network, proxy)."
         )
     if code in BAD_CREDENTIALS:
         return f"{prefix}AWS does not accept the credentials ({code}). Renew them and run again."
@@ -195,7 +201,7 @@ class Api:
             return self._retry.run(
                 call, lambda error: is_passing(error) or error_code(error) in passing
             )
-        except (BotoCoreError, ClientError, DeadlineExceeded) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, DeadlineExceeded) as error:
             cause = error.__cause__ if isinstance(error, DeadlineExceeded) else error
             code = error_code(cause) if isinstance(cause, Exception) else ""
             if code in missing:

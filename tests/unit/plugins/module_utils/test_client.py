@@ -10,6 +10,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils._aws.client import 
 from ansible_collections.ascent.scaling.plugins.module_utils.retry import Retry
 from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
 PARAMETER = {"Name": "/ascent/lab/stage"}
@@ -99,6 +100,7 @@ def test_missing_is_none_where_it_may_be_missing(stubbed: Any) -> None:
     [
         (NoCredentialsError(), "AWS_PROFILE"),
         (EndpointConnectionError(endpoint_url="http://x"), "region's name"),
+        (ResponseParserError("no element found"), "is not AWS"),
     ],
 )
 def test_no_way_to_aws_is_told(error: Exception, word: str) -> None:
