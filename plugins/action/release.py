@@ -35,7 +35,6 @@ class ActionModule(ActionBase):
         except (tree.TreeError, OSError) as error:
             raise AnsibleActionFail(f"The source is not fit for a release: {error}") from error
         result.pop("needs_archive", None)
-        return result
 
     def _deploy(
         self, arguments: dict[str, Any], task_vars: dict[str, Any] | None
@@ -70,7 +69,6 @@ class ActionModule(ActionBase):
     def _module(
         self, arguments: dict[str, Any], task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
-        result = self._execute_module(
+        return self._execute_module(
             module_name=_MODULE, module_args=arguments, task_vars=task_vars
         )
-        return result
