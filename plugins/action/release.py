@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
         except (tree.TreeError, OSError) as error:
             raise AnsibleActionFail(f"The source is not fit for a release: {error}") from error
         result.pop("needs_archive", None)
+        return result
 
     def _deploy(
         self, arguments: dict[str, Any], task_vars: dict[str, Any] | None
