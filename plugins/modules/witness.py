@@ -599,7 +599,12 @@ def started(options: dict[str, Any], place: control.Place, check_mode: bool) -> 
         return {**result, "changed": True}
     if options["keep"] >= 0:
         control.prune(place, options["keep"])
-    config = config_of(options)
+    try:
+        config = config_of(options)
+    except control.NotThereYet as error:
+        if options["if_silent"] != "skip":
+            raise
+        return {**result, "skipped": True, "skip_reason": f"no witness: {error}"}
     python = options["python"] or sys.executable
     control.install(place, stem, config, source(), options["user"])
     if options["if_silent"] != "start":

@@ -14,6 +14,7 @@ import fcntl
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,10 @@ KILL_GRACE_S = 5.0
 
 class WitnessError(Exception):
     """Something that the user must know; the text says what was tried and what to do."""
+
+
+class NotThereYet(WitnessError):
+    """What the witness would watch has not been set up so far."""
 
 
 class Place:
@@ -96,7 +101,9 @@ def read_environment(path: str) -> dict[str, str]:
         if not equals or key.startswith(("#", ";")):
             continue
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
+            quote, value = value[0], value[1:-1]
+            if quote == '"':  # systemd.exec(5): a backslash before these is removed
+                value = re.sub(r'\\(["\\$`])', r"\1", value)
         found[key.strip()] = value
     return found
 
@@ -110,6 +117,8 @@ def resolve(databases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if database.get("environment_file"):
             try:
                 known = read_environment(database["environment_file"])
+            except FileNotFoundError as error:
+                raise NotThereYet(f"database {name}: {error}") from error
             except OSError as error:
                 raise WitnessError(f"database {name}: {error}") from error
             variable = database.get("variable") or "DATABASE_URL"
