@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
-ROLES = sorted(path for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if (path / "meta").is_dir())
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "path": (str,),
