@@ -20,7 +20,7 @@ options:
     type: dict
     required: true
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

@@ -82,7 +82,7 @@ options:
 extends_documentation_fragment:
   - inventory_cache
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

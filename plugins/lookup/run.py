@@ -15,7 +15,7 @@ description:
   - It is the same in every play and task of a run.
 options: {}
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

@@ -15,7 +15,7 @@ description:
     lock is an item of a DynamoDB table, written conditionally, with a lease that ends by itself.
   - A lock whose holder was a process of this machine that has ended is taken over at once.
   - Any other holder is respected until its lease ends; the refusal names it.
-  - It must run on the controller (C(connection: local)), where the holder's process can be seen.
+  - It must run on the controller, where the holder's process can be seen.
 options:
   environment:
     description: The environment to lock.
@@ -43,15 +43,13 @@ options:
     type: str
     default: ascent-locks
 extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  - ascent.scaling.aws
 attributes:
   check_mode:
     description: Writes nothing and refuses nothing; a holder is named in a warning.
     support: full
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

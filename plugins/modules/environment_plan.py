@@ -30,9 +30,7 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  - ascent.scaling.aws
 attributes:
   check_mode:
     description: It reads only. In check mode it reports C(changed) when its plan is not empty.
@@ -41,7 +39,7 @@ attributes:
     description: Shows each change of the plan as before and after.
     support: full
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

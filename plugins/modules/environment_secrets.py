@@ -33,9 +33,7 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  - ascent.scaling.aws
 attributes:
   check_mode:
     description:
@@ -43,7 +41,7 @@ attributes:
         RV(stand_ins), so that templates can still be rendered.
     support: full
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

@@ -30,15 +30,13 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  - ascent.scaling.aws
 attributes:
   check_mode:
     description: Lists what would be removed and removes nothing.
     support: full
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

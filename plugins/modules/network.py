@@ -23,9 +23,7 @@ options:
     type: dict
     required: true
 extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  - ascent.scaling.aws
 attributes:
   check_mode:
     description: Reports what it would do and changes nothing, on an empty account too.
@@ -36,7 +34,7 @@ attributes:
 seealso:
   - module: ascent.scaling.environment_plan
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

@@ -36,9 +36,7 @@ options:
     type: str
     default: ""
 extends_documentation_fragment:
-  - amazon.aws.common.modules
-  - amazon.aws.region.modules
-  - amazon.aws.boto3
+  - ascent.scaling.aws
 attributes:
   check_mode:
     description: Reports what it would write and writes nothing.
@@ -47,7 +45,7 @@ attributes:
     description: Shows the record before and after.
     support: full
 author:
-  - The Ascent founders
+  - The Ascent founders (@ascent)
 """
 
 EXAMPLES = r"""

@@ -235,7 +235,8 @@ def module_api(module: Any, retry: Retry | None = None) -> Api:
             resource=service,
             region=region,
             endpoint=endpoint,
-            **{**arguments, "aws_config": _config()},
+            config=_config(),
+            **arguments,
         )
 
     return Api(client, retry)
