@@ -268,6 +268,7 @@ def key_pairs(api: Api, environment: str) -> list[Resource]:
                 "public_key": key_material(pair.get("PublicKey", "")),
                 "tags": tag_map(pair),
             },
+            "facts": {"key_name": pair["KeyName"]},
         }
         for pair in (answer or {}).get("KeyPairs", [])
     ]

@@ -186,7 +186,7 @@ class Remover:
             self._sleep(2)
 
     def _remove_key_pair(self, item: Resource) -> None:
-        self._call("ec2", "delete_key_pair", item, KeyPairId=item["id"])
+        self._call("ec2", "delete_key_pair", item, KeyName=item["facts"]["key_name"])
 
     def _remove_instance_profile(self, item: Resource) -> None:
         name = item["name"]

@@ -10,12 +10,15 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from ansible import constants as C
 from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader, inventory_loader
+from ansible.plugins.doc_fragments.inventory_cache import ModuleDocFragment
+from ansible_collections.ascent.scaling.plugins.inventory import fleet
 from moto import mock_aws
 
+NAME = "ascent.scaling.fleet"
 REGION = "us-east-1"
 Parse = Callable[..., InventoryData]
 
@@ -35,8 +38,11 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _loader() -> None:
-    init_plugin_loader()
+def _options() -> None:
+    """Declare the plugin's options as Ansible's loader does from its documentation."""
+    options = yaml.safe_load(fleet.DOCUMENTATION)["options"]
+    options |= yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    C.config.initialize_plugin_configuration_definitions("inventory", NAME, options)
 
 
 @pytest.fixture
@@ -52,7 +58,8 @@ def parse(tmp_path: Path) -> Parse:
             **options,
         }
         path.write_text(yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
-        plugin = inventory_loader.get("ascent.scaling.fleet")
+        plugin = fleet.InventoryModule()
+        plugin._load_name = NAME
         assert plugin.verify_file(str(path))
         inventory = InventoryData()
         plugin.parse(inventory, DataLoader(), str(path), cache=use_cache)
@@ -128,7 +135,7 @@ def test_the_key_and_known_hosts_lie_beside_the_inventory(
 def test_with_a_cache_aws_is_asked_once(aws: Any, parse: Parse, tmp_path: Path) -> None:
     cached = {
         "cache": True,
-        "cache_plugin": "ansible.builtin.jsonfile",
+        "cache_plugin": "jsonfile",
         "cache_connection": str(tmp_path / "cache"),
     }
     start(aws, "box")

@@ -363,6 +363,11 @@ def whole(api: Counted) -> None:
     wanted = plan(api)["desired"]
     ec2, route53, iam = (api.client(name) for name in ("ec2", "route53", "iam"))
     tags = [{"Key": k, "Value": v} for k, v in wanted["instance"]["box"]["tags"].items()]
+    ec2.import_key_pair(
+        KeyName="lab-operator",
+        PublicKeyMaterial=DESCRIPTION["public_key"].encode(),
+        TagSpecifications=[{"ResourceType": "key-pair", "Tags": tags}],
+    )
     [host] = ec2.run_instances(
         ImageId="ami-12345678",
         MinCount=1,
