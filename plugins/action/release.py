@@ -70,6 +70,4 @@ class ActionModule(ActionBase):
     def _module(
         self, arguments: dict[str, Any], task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
-        return self._execute_module(
-            module_name=_MODULE, module_args=arguments, task_vars=task_vars
-        )
+        return self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars)
