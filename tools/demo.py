@@ -169,11 +169,11 @@ def closing_screen(steps: Sequence[Step], stages: Sequence[dict[str, Any]], addr
 {table(rows)}
 
 The shop is open:   https://{address}/   (self-signed certificate: the browser asks once)
-What stands:        make lab-status        ansible-playbook playbooks/operations/status.yml
+What stands:        make lab-status        .venv/bin/ansible-playbook playbooks/operations/status.yml
 The audits:
 {reports}
 The figures:        {(BUILD / "summary.json").relative_to(ROOT)}
-Go on:              ansible-playbook playbooks/stage_1_single_host.yml --check --diff
+Go on:              .venv/bin/ansible-playbook playbooks/stage_1_single_host.yml --check --diff
                     (what the next run would change; a run that changes nothing says so)
 Clean up:           make lab-down          make clean removes everything that was made here
 {"-" * 78}
