@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 MOLECULE = Path(__file__).parent
-BUILD = MOLECULE.parent / "build" / "molecule"
+BUILD = Path(os.environ["ASCENT_MOLECULE_DIRECTORY"])
 
 
 @pytest.hookimpl(wrapper=True)
