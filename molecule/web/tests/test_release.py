@@ -170,8 +170,10 @@ def test_a_killed_deployment_is_taken_up(site: Any, base: str, moment: str) -> N
 def test_two_deployments_at_once_wait_for_each_other(site: Any, base: str) -> None:
     results: list[tuple[int, str, dict[str, Any]]] = []
 
+    source = str(site.source("twice"))
+
     def deploy() -> None:
-        results.append(site.operate("deploy", web_source=str(site.source("twice"))))
+        results.append(site.operate("deploy", web_source=source))
 
     threads = [threading.Thread(target=deploy) for _ in range(2)]
     for thread in threads:
