@@ -216,3 +216,24 @@ def test_a_release_that_does_not_come_up_leaves_the_old_one(
     assert not traffic.failures, f"{traffic.failures} of {traffic.requests}"
     # The lock is free again, and the next run is well.
     succeed(stage_lab, STAGE)
+
+
+def test_a_teardown_asks_for_the_name_and_leaves_only_the_backups(
+    stands: Run, stage_lab: TestLab
+) -> None:
+    """The last test: it takes everything away."""
+    before = aws_state.snapshot(stage_lab)
+    refused = play(stage_lab, "operations/teardown.yml", "-e", "confirm=production")
+    assert refused.returncode != 0
+    assert "Nothing was removed" in refused.output
+    listed = succeed(stage_lab, "operations/teardown.yml", "-e", "confirm=lab", "--check")
+    assert "lab-box" in listed.output or "box" in listed.output
+    assert aws_state.counts(aws_state.snapshot(stage_lab)) == aws_state.counts(before)
+
+    succeed(stage_lab, "operations/teardown.yml", "-e", "confirm=lab")
+    after = aws_state.snapshot(stage_lab)
+    assert after["instances"] == after["addresses"] == after["volumes"] == []
+    assert after["zones"] == after["key_pairs"] == after["parameters"] == after["secrets"] == []
+    assert [vpc for vpc in after["vpcs"] if not vpc["IsDefault"]] == []
+    assert len(after["buckets"]) == 1, "the backups stay unless told"
+    assert succeed(stage_lab, "operations/teardown.yml", "-e", "confirm=lab").changed_tasks == []
