@@ -180,7 +180,7 @@ def test_a_second_controller_is_refused_by_the_lock(stands: Run, stage_lab: Test
 def test_a_deploy_and_its_rollback_fail_no_request(
     stands: Run, stage_lab: TestLab, box: str, second_release: str
 ) -> None:
-    with Traffic(box, DOMAIN, paths=("/", "/health/ready", "/products/1")) as traffic:
+    with Traffic(box, DOMAIN, paths=("/", "/health/ready", "/api/products/1")) as traffic:
         first = get_json(box, "/health/ready", host=DOMAIN)["release"]
         succeed(stage_lab, "operations/deploy.yml", "-e", f"ascent_source={second_release}")
         second = get_json(box, "/health/ready", host=DOMAIN)["release"]
