@@ -47,6 +47,19 @@ _DEATHS_UNTIL_HOPELESS = 3
 _TAIL_LINES = 40
 
 
+# The cause stands where the first attempt broke; what the restarts after it say comes last.
+_FIRST_LINES, _LAST_LINES = 60, 15
+
+
+def excerpt(text: str) -> str:
+    """Return the first and the last lines of a long text, and how many are left out."""
+    lines = text.splitlines()
+    left_out = len(lines) - _FIRST_LINES - _LAST_LINES
+    if left_out <= 0:
+        return text
+    return "\n".join([*lines[:_FIRST_LINES], f"… {left_out} lines …", *lines[-_LAST_LINES:]])
+
+
 class HostError(Exception):
     """A step failed; the message says what still serves."""
 
@@ -432,16 +445,16 @@ class Deployment:
         raise HostError(
             f"Release {self.desired.release} did not come up as {unit}"
             f"{'' if result == 'success' else f' ({result})'}: {why}. {self._serving()} "
-            f"The end of its journal:\n{journal or '(empty)'}"
+            f"Its journal:\n{journal or '(empty)'}"
         )
 
     def _journal(self, unit: str) -> str:
-        """Return the last lines that a unit wrote in this run."""
+        """Return what a unit wrote in this run, the middle left out if it is long."""
         subprocess.run(["journalctl", "--sync"], capture_output=True, check=False, timeout=60)
         command = ["journalctl", "--no-pager", "--quiet", "--output=short-iso", f"--unit={unit}"]
-        command += [f"--lines={_TAIL_LINES}", f"--since=@{self.begun:.6f}"]
+        command += ["--lines=2000", f"--since=@{self.begun:.6f}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        return done.stdout.strip()
+        return excerpt(done.stdout.strip())
 
     def _serving(self) -> str:
         live = self.found.live_instance
