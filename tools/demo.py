@@ -169,7 +169,7 @@ def closing_screen(steps: Sequence[Step], stages: Sequence[dict[str, Any]], addr
 {table(rows)}
 
 The shop is open:   https://{address}/   (self-signed certificate: the browser asks once)
-What stands:        make lab-status        .venv/bin/ansible-playbook playbooks/operations/status.yml
+What stands:        make lab-status    .venv/bin/ansible-playbook playbooks/operations/status.yml
 The audits:
 {reports}
 The figures:        {(BUILD / "summary.json").relative_to(ROOT)}
