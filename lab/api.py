@@ -26,8 +26,9 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from lab import honesty
+from lab.authority import Authority, is_s3, s3_names
 from lab.faults import Faults
-from lab.settings import API_PORT, Settings
+from lab.settings import API_PORT, TLS_PORT, Settings
 from lab.world import World
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,24 @@ class Call:
 
 class _Answer(ServiceException):
     """An error of the lab's own: moto looks for a service's model where its class is from."""
+
+
+class OnlyS3:
+    """What answers by TLS: S3 under its own names and those of buckets, and nothing else."""
+
+    def __init__(self, api: Api, names: list[str]) -> None:
+        self._api = api
+        self._names = frozenset(names)
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        """Answer one request."""
+        host = str(environ.get("HTTP_HOST", ""))
+        if is_s3(host, self._names):
+            return self._api(environ, start)
+        text = f"The lab serves no '{host}' by TLS, only S3. See docs/lab.md.\n".encode()
+        headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))]
+        start("421 Misdirected Request", headers)
+        return [text]
 
 
 class Api:
@@ -160,16 +179,24 @@ def error(
     return f"{status} {reason}", [(k, str(v)) for k, v in headers.items()], raw
 
 
-def serve(settings: Settings, api: Api) -> BaseWSGIServer:
-    """Start the API inside the region's namespace."""
+def serve(settings: Settings, api: Api) -> list[BaseWSGIServer]:
+    """Start the API inside the region's namespace, and S3 by TLS as hosts know it."""
 
     class Handler(MotoRequestHandler):
         def log_request(self, *_: Any, **__: Any) -> None:
             """Say nothing: the application writes its own line."""
 
-    server = make_server(settings.address, API_PORT, api, threaded=True, request_handler=Handler)
-    threading.Thread(target=server.serve_forever, name="api", daemon=True).start()
-    return server
+    names = s3_names()
+    tls = Authority(settings.cache).server(names, settings.state)
+    servers = [
+        make_server(
+            settings.address, port, app, threaded=True, request_handler=Handler, ssl_context=context
+        )
+        for port, app, context in ((API_PORT, api, None), (TLS_PORT, OnlyS3(api, names), tls))
+    ]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, name="api", daemon=True).start()
+    return servers
 
 
 def _service(authorization: str) -> str:
