@@ -53,6 +53,17 @@ NAME_TTL = 60
 ENVIRONMENT_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,19}[a-z0-9]")
 DOMAIN_NAME = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]+")
 FUNCTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+APPLICATION_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,29}[a-z0-9]")
+# An application has a user and units of its name: these belong to others on the same host.
+TAKEN_APPLICATIONS = frozenset(
+    "admin adm backup bin daemon debian games irc list lp mail man memcache memcached messagebus news "
+    "nginx nobody pgbouncer postgres postgresql proxy redis redis-server root ssh sshd sudo sync sys "
+    "systemd-network systemd-timesync uucp valkey valkey-server worker www-data".split()
+)
+TAKEN_DATABASES = frozenset({"postgres", "template0", "template1", "pgbouncer"})
+TAKEN_ROLES = frozenset({"postgres", "pgbouncer", "public", "none", "current_user", "session_user"})
+# The common name of a certificate has at most 64 characters (RFC 5280, ub-common-name).
+COMMON_NAME = 64
 
 
 class Resource(TypedDict, total=False):
@@ -445,6 +456,30 @@ def _text(attributes: dict[str, Any]) -> str:
     return json.dumps(attributes, indent=2, sort_keys=True) + "\n" if attributes else ""
 
 
+def application_problems(application: Any) -> list[str]:
+    """Return what is wrong with the setting ascent_application; its source is looked at elsewhere."""
+    if not isinstance(application, dict):
+        return []
+    found: list[str] = []
+    name = str(application.get("name") or "")
+    if not APPLICATION_NAME.fullmatch(name):
+        found.append(
+            f"ascent_application.name is '{name}': use 2 to 31 characters, a-z, 0-9 and single "
+            "dashes, a letter first, such as 'shop'"
+        )
+    elif name in TAKEN_APPLICATIONS:
+        found.append(
+            f"ascent_application.name '{name}' is the name of a user or service that the hosts have "
+            "already; give it another one"
+        )
+    path = application.get("health_path", "/")
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", str(path)):
+        found.append(
+            f"ascent_application.health_path is '{path}': write a path such as '/health/ready'"
+        )
+    return found
+
+
 def problems(settings: dict[str, Any]) -> list[str]:
     """Return what is wrong with an inventory's settings, a sentence each; empty when sound."""
     found: list[str] = []
@@ -457,9 +492,26 @@ def problems(settings: dict[str, Any]) -> list[str]:
     domain = str(settings.get("domain") or "")
     if not DOMAIN_NAME.fullmatch(domain):
         found.append(f"ascent_domain is '{domain}': write a name such as 'shop.example.com'")
+    if len(domain) > COMMON_NAME:
+        found.append(
+            f"ascent_domain has {len(domain)} characters; a certificate has room for {COMMON_NAME}: "
+            "make it shorter, and the long one an alias"
+        )
     zone = str(settings.get("dns_zone") or domain)
-    if DOMAIN_NAME.fullmatch(domain) and domain != zone and not domain.endswith(f".{zone}"):
-        found.append(f"ascent_domain '{domain}' does not end with ascent_dns_zone '{zone}'")
+    names = {"ascent_domain": domain}
+    for alias in settings.get("domain_aliases") or []:
+        if not DOMAIN_NAME.fullmatch(str(alias)):
+            found.append(
+                f"ascent_domain_aliases has '{alias}': write names such as www.example.com"
+            )
+        names[f"ascent_domain_aliases: '{alias}'"] = str(alias)
+    for setting, name in names.items():
+        if DOMAIN_NAME.fullmatch(name) and name != zone and not name.endswith(f".{zone}"):
+            where = f"{setting} '{name}'" if setting == "ascent_domain" else setting
+            found.append(
+                f"{where} does not end with ascent_dns_zone '{zone}': name the zone that holds it"
+            )
+    found += application_problems(settings.get("application"))
     region = str(settings.get("region") or "")
     if not re.fullmatch(r"[a-z]{2}(?:-[a-z]+)+-\d", region):
         found.append(f"ascent_region is '{region}': write an AWS region such as 'us-east-1'")
@@ -492,6 +544,12 @@ def problems(settings: dict[str, Any]) -> list[str]:
                     found.append(
                         f"ascent_functions.{name}: {key} '{value}' must be a-z, 0-9, _ and at "
                         "most 31 characters, a letter first"
+                    )
+                taken = {"name": {"pgbouncer"}, "database": TAKEN_DATABASES, "role": TAKEN_ROLES}
+                if value in taken.get(key, ()) or (key == "role" and str(value).startswith("pg_")):
+                    found.append(
+                        f"ascent_functions.{name}: {key} '{value}' is taken by PostgreSQL or "
+                        "PgBouncer; give it another name"
                     )
             for key in ("database", "role"):
                 if key not in (function or {}):

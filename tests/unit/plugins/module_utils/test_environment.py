@@ -57,6 +57,15 @@ def test_sound_settings_have_no_problem() -> None:
         ({"functions": {}}, "ascent_functions"),
         ({"functions": {"main": {"database": "shop"}}}, "lacks 'role'"),
         ({"functions": {"main": {"database": "Shop'", "role": "shop"}}}, "Shop'"),
+        ({"functions": {"main": {"database": "postgres", "role": "shop"}}}, "is taken"),
+        ({"functions": {"main": {"database": "shop", "role": "pg_shop"}}}, "is taken"),
+        ({"domain": f"{'a' * 50}.{'b' * 20}.test", "dns_zone": "test"}, "room for 64"),
+        ({"domain_aliases": ["www_1.shop.test"]}, "domain_aliases"),
+        ({"domain_aliases": ["www.other.test"]}, "www.other.test' does not end with"),
+        ({"application": {"name": "Shop!"}}, "ascent_application.name"),
+        ({"application": {"name": "a" * 32}}, "ascent_application.name"),
+        ({"application": {"name": "postgres"}}, "have already"),
+        ({"application": {"name": "shop", "health_path": "up; x"}}, "health_path"),
     ],
 )
 def test_each_mistake_is_named(change: dict[str, Any], word: str) -> None:
