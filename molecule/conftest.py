@@ -42,14 +42,23 @@ def secrets() -> dict[str, str]:
 
 
 @pytest.fixture
-def converge(request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the scenario's playbook again, with other variables where given."""
+def release(host: Any) -> int:
+    """The release of Debian that the host under test runs."""
+    return int(str(host.backend.host).removeprefix("debian-"))
+
+
+@pytest.fixture
+def converge(
+    host: Any, request: pytest.FixtureRequest
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the scenario's playbook on the host again, with other variables where given."""
 
     def run(**variables: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
                 "ansible-playbook",
                 f"--inventory={BUILD / 'inventory'}",
+                f"--limit={host.backend.host}",
                 f"--extra-vars={json.dumps(variables)}",
                 str(Path(request.path).parent.parent / "converge.yml"),
             ],
@@ -64,11 +73,11 @@ def converge(request: pytest.FixtureRequest) -> Callable[..., subprocess.Complet
     return run
 
 
-@pytest.fixture(scope="session")
-def ssh() -> Callable[..., subprocess.CompletedProcess[str]]:
+@pytest.fixture
+def ssh(host: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Log in to the host from outside, as a user does."""
     inventory = yaml.safe_load((BUILD / "inventory" / "hosts.yml").read_text())
-    box = inventory["all"]["hosts"]["box"]
+    box = inventory["all"]["hosts"][host.backend.host]
 
     def run(user: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
