@@ -39,7 +39,8 @@ EXAMPLES = r"""
     that: errors | length == 0
     fail_msg: "{{ errors }}"
   vars:
-    errors: "{{ hostvars['localhost'] | list | ascent.scaling.unknown_settings(own=['web_team*']) }}"
+    names: "{{ hostvars['localhost'] | list }}"
+    errors: "{{ names | ascent.scaling.unknown_settings(own=['web_team*']) }}"
 """
 
 RETURN = r"""
@@ -94,7 +95,8 @@ def unknown_settings(
     names: list[str], settings: dict[str, Any] | None = None, own: list[str] | None = None
 ) -> list[str]:
     """Return a sentence for each name that is none of the collection's."""
-    return unknown(names, settings or {}, own or [], known())
+    errors: list[str] = unknown(names, settings or {}, own or [], known())
+    return errors
 
 
 class FilterModule:
