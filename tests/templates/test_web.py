@@ -81,9 +81,9 @@ class TestNginx:
 
     def test_every_header_on_every_answer_of_the_main_server(self) -> None:
         text = servers(render("nginx.conf", web_static_dir="s", web_hsts_seconds=60))[2]
-        # The server, its static files, and the page for when the application is down.
-        assert text.count("add_header X-Content-Type-Options") == 3
-        assert text.count("add_header Strict-Transport-Security") == 3
+        # The server, its static files, and the pages for when it is asked too much, or is down.
+        assert text.count("add_header X-Content-Type-Options") == 4
+        assert text.count("add_header Strict-Transport-Security") == 4
 
     def test_hsts_only_when_asked_for_and_with_tls(self) -> None:
         assert "Strict-Transport" not in render("nginx.conf")

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -38,6 +39,9 @@ from ansible_collections.ascent.scaling.plugins.module_utils._release.plan impor
 MARKER = ".ascent-release.json"
 _MIGRATED = ".ascent-migrated"
 _CREATING = ".creating-"
+# Below the ports that kernels give to clients (ip_local_port_range begins at 32768) and above
+# those of the services that hosts run.
+_PORTS = range(20000, 21000)
 # The switch leads new connections away at once; one that was under way shows within
 # microseconds. Idle three times in a row, 50 ms apart, is idle.
 _IDLE_LOOKS, _IDLE_PAUSE = 3, 0.05
@@ -108,7 +112,9 @@ class Settings:
     build_timeout: float = 1800
     migrate: str = ""
     migrate_timeout: float = 1800
+    migrate_environment: Mapping[str, str] = field(default_factory=dict)
     start: str = ""
+    listen: str = "socket"
     path: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     archive: str = ""
@@ -175,7 +181,10 @@ def read_environment(layout: Layout, name: str) -> dict[str, str]:
     if not name or not path.exists():
         return {}
     values = instance.parse_environment(path.read_text(encoding="utf-8"))
-    return {key: value for key, value in values.items() if key not in instance.RESERVED}
+    own = {*instance.RESERVED}
+    if (path.parent / "port").exists():
+        own |= {"PORT"} | ({"HOST"} if values.get("HOST") == instance.LOOPBACK else set())
+    return {key: value for key, value in values.items() if key not in own}
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -316,7 +325,10 @@ class Deployment:
             ["/bin/sh", "-c", self.settings.migrate],
             f"the migration `{self.settings.migrate}`",
             self.layout.release(name),
-            self._process_environment(name) | dict(self.settings.environment) | {"RELEASE": name},
+            self._process_environment(name)
+            | dict(self.settings.environment)
+            | dict(self.settings.migrate_environment)
+            | {"RELEASE": name},
             self.settings.migrate_timeout,
         )
         _write(self.layout.release(name) / _MIGRATED, "", 0o644)
@@ -333,6 +345,10 @@ class Deployment:
             "RELEASE": release,
             "SOCKET": str(layout.socket(name)),
         }
+        if self.settings.listen == "port":
+            port = _free_port(layout)
+            values = {"HOST": instance.LOOPBACK, **values, "PORT": str(port)}
+            _write(made / "port", f"PORT={port}\n", 0o644)
         (made / "release").symlink_to(f"../../releases/{release}")
         (made / "socket").symlink_to(layout.socket(name))
         _write(made / "environment", instance.render_environment(values), 0o640, self.settings.user)
@@ -525,6 +541,20 @@ class Deployment:
                 f"Release {self.desired.release}: {what} failed ({code}). {self._serving()} "
                 f"The end of its output:\n{tail or '(nothing)'}"
             )
+
+
+def _free_port(layout: Layout) -> int:
+    """Return a port of the loopback address that no instance has, of any application here."""
+    noted = (layout.root / "srv").glob("*/instances/*/port")
+    taken = {path.read_text(encoding="utf-8").strip().partition("=")[2] for path in noted}
+    for port in _PORTS:
+        if str(port) in taken:
+            continue
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((instance.LOOPBACK, port))
+            return port
+    raise HostError(f"No port from {_PORTS[0]} to {_PORTS[-1]} is free at {instance.LOOPBACK}")
 
 
 def _write(path: Path, text: str, mode: int, group: str | None = None) -> None:
