@@ -327,6 +327,7 @@ def settings(params: dict[str, Any], environment: dict[str, str]) -> host.Settin
         listen=params["listen"],
         path=tuple(params["path"]),
         environment=environment,
+        secret=tuple(sorted(params["secret_environment"])),
         archive=params["archive"] or "",
         health_path=params["health_path"],
         health_host=params["health_host"],

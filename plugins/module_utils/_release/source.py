@@ -250,7 +250,7 @@ def digest(
 
 # --- What an inventory says of the whole application ------------------------------------------
 
-_WORKER = re.compile(r"[a-z][a-z0-9]{0,20}")
+_WORKER = re.compile(r"[a-z][a-z0-9-]{0,20}")
 _PROVIDED = (
     *("CACHE_URL", "SESSION_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS"),
     *("DATABASE_URL", "DATABASE_READ_URL"),
@@ -367,10 +367,8 @@ def _worker_problems(application: Mapping[str, Any]) -> list[str]:
     found = []
     for name, worker in (workers if isinstance(workers, Mapping) else {}).items():
         where = f"ascent_application.workers.{name}"
-        if not _WORKER.fullmatch(str(name)) or name in ("port", "workers"):
-            found.append(
-                f"{where}: a worker's name is 1 to 21 of a-z and 0-9, and neither port nor workers"
-            )
+        if not _WORKER.fullmatch(str(name)):
+            found.append(f"{where}: a worker's name is 1 to 21 of a-z, 0-9 and dashes")
         if not isinstance(worker, Mapping):
             found.append(f"{where} must be a mapping with command and processes")
             continue
