@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,7 +24,7 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, make_server
 
 from lab import honesty
 from lab.authority import Authority, is_s3, s3_names
@@ -187,16 +188,38 @@ def serve(settings: Settings, api: Api) -> list[BaseWSGIServer]:
             """Say nothing: the application writes its own line."""
 
     names = s3_names()
-    tls = Authority(settings.cache).server(names, settings.state)
+    context = Authority(settings.cache).server(names, settings.state)
+    only_s3 = OnlyS3(api, names)
     servers = [
-        make_server(
-            settings.address, port, app, threaded=True, request_handler=Handler, ssl_context=context
-        )
-        for port, app, context in ((API_PORT, api, None), (TLS_PORT, OnlyS3(api, names), tls))
+        make_server(settings.address, API_PORT, api, threaded=True, request_handler=Handler),
+        TlsServer(settings.address, TLS_PORT, only_s3, Handler, context),
     ]
     for server in servers:
         threading.Thread(target=server.serve_forever, name="api", daemon=True).start()
     return servers
+
+
+class TlsServer(ThreadedWSGIServer):
+    """A server whose connections begin and end as TLS demands, each in its own thread."""
+
+    def __init__(
+        self, host: str, port: int, app: Any, handler: Any, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(host, port, app, handler)
+        self.ssl_context = context
+        # The handshake is the thread's: who connects and says nothing holds up nobody else.
+        self.socket = context.wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+
+    def shutdown_request(self, request: Any) -> None:
+        """Say goodbye: a client must be able to tell the end from a connection that broke."""
+        try:
+            request.settimeout(1)
+            request.unwrap()
+        except (OSError, ValueError):
+            pass  # it has gone, or never shook hands
+        super().shutdown_request(request)
 
 
 def _service(authorization: str) -> str:

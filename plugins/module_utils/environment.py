@@ -56,9 +56,13 @@ FUNCTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 APPLICATION_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,29}[a-z0-9]")
 # An application has a user and units of its name: these belong to others on the same host.
 TAKEN_APPLICATIONS = frozenset(
-    "admin adm backup bin daemon debian games irc list lp mail man memcache memcached messagebus news "
-    "nginx nobody pgbouncer postgres postgresql proxy redis redis-server root ssh sshd sudo sync sys "
-    "systemd-network systemd-timesync uucp valkey valkey-server worker www-data".split()
+    {
+        "admin", "adm", "backup", "bin", "daemon", "debian", "games", "irc", "list", "lp", "mail",
+        "man", "memcache", "memcached", "messagebus", "news", "nginx", "nobody", "pgbouncer",
+        "postgres", "postgresql", "proxy", "redis", "redis-server", "root", "ssh", "sshd", "sudo",
+        "sync", "sys", "systemd-network", "systemd-timesync", "uucp", "valkey", "valkey-server",
+        "worker", "www-data",
+    }
 )
 TAKEN_DATABASES = frozenset({"postgres", "template0", "template1", "pgbouncer"})
 TAKEN_ROLES = frozenset({"postgres", "pgbouncer", "public", "none", "current_user", "session_user"})
@@ -180,7 +184,13 @@ def host_policy(
             {
                 "Sid": "WriteAndReadBackups",
                 "Effect": "Allow",
-                "Action": ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+                # To delete leaves the old version, which only the bucket's lifecycle removes.
+                "Action": [
+                    "s3:AbortMultipartUpload",
+                    "s3:DeleteObject",
+                    "s3:GetObject",
+                    "s3:PutObject",
+                ],
                 "Resource": f"{bucket}/{environment}/*",
             },
             {
@@ -308,7 +318,9 @@ def desired(
             "versioning": "Enabled",
             "public_access": "blocked",
             "policy": bucket_policy(environment, partition, account),
-            "keep_days": int(bucket["keep_days"]),
+            # Nothing in use expires by age: only pgBackRest knows what a restore still needs.
+            "expire_days": None,
+            "expire_lone_delete_markers": True,
             "keep_old_versions_days": int(bucket["keep_old_versions_days"]),
         },
     )

@@ -27,6 +27,7 @@ options:
     # ssh_key: an Ed25519 private key in OpenSSH's format, made by ssh-keygen
   given:
     description:
+    # passphrase: the same, for what cannot be rotated
       - Names for which the user has values of their own, such as from Ansible Vault. They win, so
         nothing is read, generated or stored for these. The values themselves are not passed.
     type: list
@@ -129,7 +130,7 @@ def public_key(private: str) -> str:
         return answer.stdout.strip()
 
 
-GENERATORS = {"password": password, "ssh_key": ssh_key}
+GENERATORS = {"password": password, "passphrase": password, "ssh_key": ssh_key}
 
 
 def read(api: Api, secret: str) -> str | None:

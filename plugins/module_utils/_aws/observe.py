@@ -354,11 +354,17 @@ def bucket(api: Api, name: str) -> list[Resource]:
     )
     policy = read("get_bucket_policy", "NoSuchBucketPolicy").get("Policy")
     tags = tag_map(read("get_bucket_tagging", "NoSuchTagSet"))
-    keep: dict[str, Any] = {"keep_days": None, "keep_old_versions_days": None}
+    keep: dict[str, Any] = {
+        "expire_days": None,
+        "expire_lone_delete_markers": False,
+        "keep_old_versions_days": None,
+    }
     lifecycle = read("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
     for item in lifecycle.get("Rules", []):
         if item.get("ID") == "ascent-backups" and item.get("Status") == "Enabled":
-            keep["keep_days"] = item.get("Expiration", {}).get("Days")
+            expiration = item.get("Expiration", {})
+            keep["expire_days"] = expiration.get("Days")
+            keep["expire_lone_delete_markers"] = expiration.get("ExpiredObjectDeleteMarker", False)
             keep["keep_old_versions_days"] = item.get("NoncurrentVersionExpiration", {}).get(
                 "NoncurrentDays"
             )

@@ -434,7 +434,8 @@ def test_everything_goes_but_backups_and_the_users_own_zone(api: Counted) -> Non
     whole(api)
     found = tear_down(api)
     kinds = sorted(line.split(" ")[0] for line in found["remains"])
-    assert kinds == ["bucket", "dns", "dns"], found["remains"]
+    assert kinds == ["bucket", "dns", "dns", "secret"], found["remains"]
+    assert any(line.startswith("secret ascent/lab/backup_passphrase ") for line in found["remains"])
     assert any("mail.shop.test" in line for line in found["remains"])
     assert network_of(api) == dict.fromkeys(WHOLE, 0)
     assert not tear_down(api)["changed"]
@@ -489,3 +490,14 @@ def test_another_environment_is_not_touched(api: Counted) -> None:
 def test_every_kind_can_be_removed() -> None:
     kinds = [*remove.KINDS, *remove.LATER]
     assert [k for k in kinds if not hasattr(remove.Remover, f"_remove_{k}")] == []
+    for secret in ("shop_key", "backup_passphrase"):
+        api.client("secretsmanager").create_secret(
+            Name=f"ascent/lab/{secret}", SecretString="0", Tags=tags
+        )
+def test_the_passphrase_goes_with_the_last_backup(api: Counted) -> None:
+    whole(api)
+    tear_down(api)
+    api.client("s3").delete_bucket(Bucket="ascent-lab-backup-123456789012")
+    assert not any(line.startswith("secret") for line in tear_down(api)["remains"])
+
+
