@@ -63,6 +63,8 @@ def converge(
                 str(Path(request.path).parent.parent / "converge.yml"),
             ],
             env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+            # Shared with ssh it could be non-blocking, which Ansible refuses.
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -71,6 +73,13 @@ def converge(
         )
 
     return run
+
+
+@pytest.fixture
+def address(host: Any) -> str:
+    """The public address of the host under test."""
+    inventory = yaml.safe_load((BUILD / "inventory" / "hosts.yml").read_text())
+    return str(inventory["all"]["hosts"][host.backend.host]["ansible_host"])
 
 
 @pytest.fixture
@@ -94,6 +103,7 @@ def ssh(host: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
                 f"{user}@{box['ansible_host']}",
                 command,
             ],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=30,
