@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
         # The host learns nothing of where the code comes from: a URL may hold a password.
         stated = arguments.pop("source", None)
         try:
-            if arguments.get("state", "live") == "rollback":
+            if arguments.get("state", "live") in ("rollback", "renew"):
                 result = self._module(arguments, task_vars)
             else:
                 result = self._deploy(stated, arguments, task_vars)

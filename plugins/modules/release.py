@@ -32,8 +32,10 @@ options:
       - V(present) builds it and changes nothing else.
       - V(rollback) lets a release serve that is already on the host, without building or
         migrating. Without O(release) it is the one that was live before; repeated, it stays there.
+      - V(renew) lets the release that is live serve on with the environment and start command that
+        are given now.
     type: str
-    choices: [live, present, rollback]
+    choices: [live, present, rollback, renew]
     default: live
   source:
     description:
@@ -49,7 +51,7 @@ options:
         controller with what belongs beside it. The release holds a C(requirements.txt) or a
         C(package.json) for O(build).
       - C(files) maps paths to texts, which are laid over the code.
-      - Required unless O(state=rollback).
+      - Required unless O(state=rollback) or O(state=renew).
     type: raw
   exclude:
     description:
@@ -258,9 +260,11 @@ from ansible_collections.ascent.scaling.plugins.module_utils._release.plan impor
     valid_release,
 )
 
+BUILDS = ("live", "present")
+LEAVES = ("rollback", "renew")  # take what is on the host
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "application": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["live", "present", "rollback"], "default": "live"},
+    "state": {"type": "str", "choices": [*BUILDS, *LEAVES], "default": "live"},
     "source": {"type": "raw"},
     "exclude": {"type": "list", "elements": "str", "default": []},
     "release": {"type": "str"},
@@ -291,6 +295,10 @@ def desire(params: dict[str, Any], environment: dict[str, str], found: Found) ->
     """Return what the parameters ask for."""
     rollback = params["state"] == "rollback"
     name = rollback_target(found, params["release"] or "") if rollback else params["release"]
+    if params["state"] == "renew":
+        name = found.live_release
+        if not name:
+            raise PlanError("No release is live on this host, so none can be renewed: deploy one")
     if not valid_release(name or ""):
         raise PlanError(f"{name!r} is no name for a release: letters, digits, dots, - and _")
     return Desired(
@@ -302,9 +310,9 @@ def desire(params: dict[str, Any], environment: dict[str, str], found: Found) ->
             params["unit_checksum"],
             params["listen"],
         ),
-        digest="" if rollback else params["digest"],
-        can_build=not rollback,
-        migrate=bool(params["migrate"]) and not rollback,
+        digest="" if params["state"] in LEAVES else params["digest"],
+        can_build=params["state"] in BUILDS,
+        migrate=bool(params["migrate"]) and params["state"] in BUILDS,
         go_live=params["state"] != "present",
         rollback=rollback,
         keep=params["keep"],
@@ -400,7 +408,10 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
         supports_check_mode=True,
-        required_if=[("state", "live", ("release", "start")), ("state", "rollback", ("start",))],
+        required_if=[
+            ("state", "live", ("release", "start")),
+            *[("state", state, ("start",)) for state in LEAVES],
+        ],
     )
     params = module.params
     for option in ("secret_environment", "migrate_secret_environment"):
