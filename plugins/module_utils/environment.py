@@ -244,6 +244,39 @@ def bucket_policy(environment: str, partition: str, account: str) -> dict[str, A
     }
 
 
+def disk_of(wish: Any) -> dict[str, Any]:
+    """Return a root volume with all that can be said of one: gib, type, iops, throughput (MiB/s).
+
+    wish: GiB, or a map of these; what it leaves out is a gp3 volume's baseline (Amazon EBS User
+    Guide, "General Purpose SSD volumes"). Raises DescriptionError.
+    """
+    given = wish if isinstance(wish, dict) else {"gib": wish}
+    known = {"gib": None, "type": "gp3", "iops": 3000, "throughput": 125}
+    odd = sorted(set(given) - set(known))
+    if odd or "gib" not in given:
+        raise DescriptionError(f"a disk is GiB, or a map of {', '.join(known)}, not {wish}")
+    disk = {**known, **given}
+    if disk["type"] != "gp3":
+        raise DescriptionError(f"a disk's type is gp3, not {disk['type']}")
+    try:
+        disk = {key: value if key == "type" else int(value) for key, value in disk.items()}
+    except (TypeError, ValueError):
+        raise DescriptionError(
+            f"a disk is GiB, or a map of {', '.join(known)}, not {wish}"
+        ) from None
+    # Limits of gp3 (same guide): per volume, IOPS per GiB, and throughput per IOPS.
+    for key, least, most in (
+        ("gib", 8, 65536),
+        ("iops", 3000, min(80000, max(3000, 500 * disk["gib"]))),
+        ("throughput", 125, min(2000, max(125, disk["iops"] // 4))),
+    ):
+        if not least <= disk[key] <= most:
+            raise DescriptionError(
+                f"a disk of {disk['gib']} GiB has {key} {least} to {most}, not {disk[key]}"
+            )
+    return disk
+
+
 def key_material(public_key: str) -> str:
     """Return type and body of an OpenSSH public key, without its comment."""
     return " ".join(public_key.split()[:2])
@@ -349,6 +382,7 @@ def desired(
                 "profile": f"ascent-{environment}-host",
                 "metadata": "IMDSv2 required",
                 "state": "running",
+                "disk": disk_of(host["disk"]),
             },
             tier="+".join(host["tiers"]),
         )
@@ -372,7 +406,8 @@ BY_HAND = {
     ("vpc", "cidr"): "a VPC's range is fixed for life: use a new environment",
     ("subnet", "cidr"): "a subnet's range is fixed for life: use a new environment",
     ("subnet", "zone"): "a subnet's zone is fixed for life: use a new environment",
-    ("instance", "size"): "a new size needs a stop: change it when the application may pause",
+    ("instance", "size"): "a new size needs a stop: playbooks/operations/resize.yml does it",
+    ("instance", "disk"): "playbooks/operations/resize.yml changes it, without a stop",
     ("instance", "subnet"): "a host cannot move to another subnet: replace it",
     ("instance", "profile"): "another profile was attached by hand: replace it in the console",
 }

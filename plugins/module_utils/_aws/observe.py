@@ -274,6 +274,31 @@ def key_pairs(api: Api, environment: str) -> list[Resource]:
     ]
 
 
+def root_volumes(api: Api, hosts: list[dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return (volume id, disk as `environment.disk_of` says it) of each host, by instance id."""
+    roots: dict[str, str] = {}
+    for host in hosts:
+        for device in host.get("BlockDeviceMappings", []):
+            if device["DeviceName"] == host.get("RootDeviceName") and "Ebs" in device:
+                roots[device["Ebs"]["VolumeId"]] = host["InstanceId"]
+    if not roots:
+        return {}
+    ids = [{"Name": "volume-id", "Values": sorted(roots)}]
+    return {
+        roots[volume["VolumeId"]]: (
+            volume["VolumeId"],
+            {
+                "gib": volume["Size"],
+                "type": volume["VolumeType"],
+                # A gp3 volume always states both; where they are missing, it is the baseline.
+                "iops": volume.get("Iops") or 3000,
+                "throughput": volume.get("Throughput") or 125,
+            },
+        )
+        for volume in api.pages("ec2", "describe_volumes", "Volumes", Filters=ids)
+    }
+
+
 def instances(api: Api, environment: str) -> list[Resource]:
     """Return the hosts that are there; one that was terminated is not."""
     reservations = api.pages(
@@ -285,8 +310,10 @@ def instances(api: Api, environment: str) -> list[Resource]:
             {"Name": "instance-state-name", "Values": STANDING},
         ],
     )
+    hosts = [host for group in reservations for host in group["Instances"]]
+    disks = root_volumes(api, hosts)
     found: list[Resource] = []
-    for item in [host for group in reservations for host in group["Instances"]]:
+    for item in hosts:
         tags = tag_map(item)
         profile = item.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2]
         required = item.get("MetadataOptions", {}).get("HttpTokens") == "required"
@@ -303,9 +330,11 @@ def instances(api: Api, environment: str) -> list[Resource]:
                     "profile": profile or None,
                     "metadata": "IMDSv2 required" if required else "IMDSv1 allowed",
                     "state": "running" if state == "pending" else state,
+                    "disk": disks.get(item["InstanceId"], ("", None))[1],
                     "tags": tags,
                 },
                 "facts": {
+                    "volume": disks.get(item["InstanceId"], ("", None))[0],
                     "private_address": item.get("PrivateIpAddress"),
                     "public_address": item.get("PublicIpAddress"),
                     "image": item.get("ImageId"),

@@ -24,7 +24,7 @@ DESCRIPTION: dict[str, Any] = {
             "name": "box",
             "tiers": ["web", "database"],
             "size": "t3.small",
-            "disk_gib": 20,
+            "disk": 20,
             "subnet": "public",
             "zone": "us-east-1a",
             "security_groups": ["host", "web"],
