@@ -149,6 +149,17 @@ class TestDatabase:
             'host "people" "people" ::1/128 scram-sha-256',
         ]
 
+    def test_logins_come_in_as_members_of_the_functions_role(self) -> None:
+        logins = [{"role": "shop_b", "secret": "NEW"}, {"role": "shop_a", "secret": "OLD"}]
+        shop = {k: v for k, v in SHOP.items() if k != "secret"} | {"logins": logins}
+        assert self.role.render("pg_hba.conf.j2", database_functions=[shop])[1:] == [
+            'local "shop" +"shop" scram-sha-256',
+            'host "shop" +"shop" 127.0.0.1/32 scram-sha-256',
+            'host "shop" +"shop" ::1/128 scram-sha-256',
+        ]
+        old = {"database_functions": [{**shop, "logins": logins[:1]}]}
+        assert self.role.evaluate("__database_old_logins", **old) == ["shop", "shop_a"]
+
     def test_other_networks_log_in_with_tls_only(self) -> None:
         lines = self.role.render(
             "pg_hba.conf.j2",
@@ -231,6 +242,14 @@ class TestPooler:
         assert self.role.render("userlist.txt.j2", pooler_functions=twice) == [
             '"people" "SCRAM-2"',
             '"shop" "SCRAM-SHA-256$4096:a$b:c"',
+        ]
+
+    def test_logins_take_the_place_of_the_role(self) -> None:
+        logins = [{"role": "shop_b", "secret": "NEW"}, {"role": "shop_a", "secret": "OLD"}]
+        shop = {k: v for k, v in self.functions[0].items() if k != "secret"} | {"logins": logins}
+        assert self.role.render("userlist.txt.j2", pooler_functions=[shop]) == [
+            '"shop_a" "OLD"',
+            '"shop_b" "NEW"',
         ]
 
     def test_there_are_descriptors_for_the_most_clients(self) -> None:
