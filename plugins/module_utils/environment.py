@@ -55,6 +55,7 @@ DOMAIN_NAME = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\
 FUNCTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 APPLICATION_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,29}[a-z0-9]")
 # An application has a user and units of its name: these belong to others on the same host.
+# fmt: off
 TAKEN_APPLICATIONS = frozenset(
     {
         "admin", "adm", "backup", "bin", "daemon", "debian", "games", "irc", "list", "lp", "mail",
@@ -64,6 +65,7 @@ TAKEN_APPLICATIONS = frozenset(
         "worker", "www-data",
     }
 )
+# fmt: on
 TAKEN_DATABASES = frozenset({"postgres", "template0", "template1", "pgbouncer"})
 TAKEN_ROLES = frozenset({"postgres", "pgbouncer", "public", "none", "current_user", "session_user"})
 # The common name of a certificate has at most 64 characters (RFC 5280, ub-common-name).
@@ -501,6 +503,31 @@ def diffs(changes: list[Change]) -> list[dict[str, str]]:
 
 def _text(attributes: dict[str, Any]) -> str:
     return json.dumps(attributes, indent=2, sort_keys=True) + "\n" if attributes else ""
+
+
+def taken_names(names: list[str], found: list[Resource]) -> dict[str, str]:
+    """Return the names that lead elsewhere by now, with where: a live site is not taken over.
+
+    Leading elsewhere is an address that is none of the environment's own, or a record of another
+    kind, which would win over ours (CNAME) or stand beside it (AAAA).
+    """
+    own = {item["facts"]["address"] for item in found if item["kind"] == "elastic_ip"}
+    records = {
+        item["name"].removesuffix(" A"): item["attributes"]["values"]
+        for item in found
+        if item["kind"] == "dns_record"
+    }
+    others: dict[str, str] = {}
+    for item in found:
+        if item["kind"] == "dns_zone":
+            others |= item.get("facts", {}).get("others", {})
+    taken: dict[str, str] = {}
+    for written in names:
+        name = written.rstrip(".").lower()
+        strange = sorted(set(records.get(name, [])) - own)
+        if strange or name in others:
+            taken[name] = others.get(name) or ", ".join(strange)
+    return taken
 
 
 def application_problems(application: Any) -> list[str]:

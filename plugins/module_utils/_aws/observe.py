@@ -477,6 +477,7 @@ def dns(api: Api, environment: str, zone: str) -> list[Resource]:
         )
         tags = tag_map((answer or {}).get("ResourceTagSet", {}))
         details = api.call("route53", "get_hosted_zone", wanted, Id=zone_id) or {}
+        others: dict[str, str] = {}
         found.append(
             {
                 "kind": "dns_zone",
@@ -486,6 +487,7 @@ def dns(api: Api, environment: str, zone: str) -> list[Resource]:
                 "facts": {
                     "foreign": tags.get("ascent:environment") != environment,
                     "name_servers": sorted(details.get("DelegationSet", {}).get("NameServers", [])),
+                    "others": others,
                 },
             }
         )
@@ -496,8 +498,15 @@ def dns(api: Api, environment: str, zone: str) -> list[Resource]:
             wanted,
             HostedZoneId=zone_id,
         ):
+            name = record["Name"].rstrip(".")
+            if record["Type"] in ("A", "AAAA", "CNAME") and not (
+                record["Type"] == "A" and "ResourceRecords" in record
+            ):
+                target = record.get("AliasTarget", {}).get("DNSName") or ", ".join(
+                    value["Value"] for value in record.get("ResourceRecords", [])
+                )
+                others[name] = f"{record['Type']} {target.rstrip('.')}"
             if record["Type"] == "A" and "ResourceRecords" in record:
-                name = record["Name"].rstrip(".")
                 found.append(
                     {
                         "kind": "dns_record",

@@ -78,6 +78,32 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert len(env.problems({})) >= 6
 
 
+@pytest.mark.parametrize(
+    ("values", "others", "taken"),
+    [
+        (["198.51.100.7"], {}, {}),
+        (["198.51.100.9"], {}, {"shop.test": "198.51.100.9"}),
+        ([], {"shop.test": "CNAME old.test"}, {"shop.test": "CNAME old.test"}),
+        (["198.51.100.7"], {"shop.test": "AAAA 2001:db8::1"}, {"shop.test": "AAAA 2001:db8::1"}),
+        ([], {"mail.shop.test": "CNAME old.test"}, {}),
+    ],
+)
+def test_names_that_lead_elsewhere_are_told(
+    values: list[str], others: dict[str, str], taken: dict[str, str]
+) -> None:
+    found: list[env.Resource] = [
+        {
+            "kind": "elastic_ip",
+            "name": "box",
+            "attributes": {},
+            "facts": {"address": "198.51.100.7"},
+        },
+        {"kind": "dns_zone", "name": "shop.test", "attributes": {}, "facts": {"others": others}},
+        {"kind": "dns_record", "name": "shop.test A", "attributes": {"values": values}},
+    ]
+    assert env.taken_names(["Shop.test."], found) == taken
+
+
 def test_subnets_never_overlap_and_a_new_zone_moves_none() -> None:
     few = env.subnet_cidrs("10.42.0.0/16", ["a", "b"], ["public", "private"])
     more = env.subnet_cidrs("10.42.0.0/16", ["a", "b", "c"], ["public", "private"])
