@@ -296,6 +296,32 @@ def test_hosts_that_do_not_say_what_they_are_for(
     )
 
 
+def test_a_name_that_leads_to_another_site(preflight: Callable[..., Run], lab: TestLab) -> None:
+    route53 = lab.client("route53")
+    zone = route53.create_hosted_zone(Name="shop.test", CallerReference="mine")["HostedZone"]["Id"]
+    record = {
+        "Name": "shop.test",
+        "Type": "A",
+        "TTL": 60,
+        "ResourceRecords": [{"Value": "192.0.2.9"}],
+    }
+
+    def change(action: str) -> None:
+        batch = {"Changes": [{"Action": action, "ResourceRecordSet": record}]}
+        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
+
+    change("CREATE")
+    try:
+        refused(
+            preflight(),
+            "shop.test leads to 192.0.2.9, which is not this environment",
+            "-e ascent_take_over_names=true",
+        )
+    finally:
+        change("DELETE")
+        route53.delete_hosted_zone(Id=zone)
+
+
 # --- the lock -----------------------------------------------------------------------------------
 
 
