@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,3 +244,42 @@ def test_a_diff_shows_nothing_before_a_creation() -> None:
     [first, *_] = env.diffs(env.compare(wanted(), [])["changes"])
     assert first["before"] == ""
     assert '"cidr": "10.42.0.0/16"' in first["after"]
+
+
+def test_hosts_delete_backups_but_never_what_was_deleted() -> None:
+    policy = env.host_policy(DESCRIPTION, "aws", "123456789012", "us-east-1")
+    rights = {statement["Sid"]: statement for statement in policy["Statement"]}
+    backups = rights["WriteAndReadBackups"]
+    assert backups["Action"] == [
+        "s3:AbortMultipartUpload",
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:PutObject",
+    ]
+    assert backups["Resource"] == "arn:aws:s3:::ascent-lab-backup-123456789012/lab/*"
+    assert rights["ListBackups"]["Condition"] == {"StringLike": {"s3:prefix": ["lab/*"]}}
+
+
+def test_the_bucket_removes_by_age_only_what_was_deleted_or_replaced() -> None:
+    bucket = next(item for item in wanted() if item["kind"] == "bucket")["attributes"]
+    assert bucket["expire_days"] is None
+    assert bucket["expire_lone_delete_markers"] is True
+    assert bucket["keep_old_versions_days"] == 14
+
+
+def test_a_bucket_that_expires_backups_by_age_is_mended() -> None:
+    found = standing(wanted())
+    bucket = next(item for item in found if item["kind"] == "bucket")
+    bucket["attributes"]["expire_days"] = 35
+    [change] = env.compare(wanted(), found)["changes"]
+    assert (change["kind"], change["after"]) == ("bucket", {"expire_days": None})
+
+
+def test_the_hosts_are_told_the_buckets_own_name() -> None:
+    """playbooks/vars/roles.yml writes the name once more, for the hosts."""
+    text = (Path(__file__).parents[4] / "playbooks/vars/roles.yml").read_text()
+    written = re.search(
+        r"'ascent-' ~ ascent_environment ~ '-backup-' ~ [^\n]*__ascent_account", text
+    )
+    assert written
+    assert env.bucket_name("lab", "123456789012") == "ascent-lab-backup-123456789012"
