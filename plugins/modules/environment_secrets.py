@@ -27,10 +27,10 @@ options:
     type: dict
     required: true
     # password: 32 letters and digits (190 bits), safe in URLs and configuration files
+    # passphrase: the same, for what cannot be rotated
     # ssh_key: an Ed25519 private key in OpenSSH's format, made by ssh-keygen
   given:
     description:
-    # passphrase: the same, for what cannot be rotated
       - Names for which the user has values of their own, such as from Ansible Vault. They win, so
         nothing is read, generated or stored for these. The values themselves are not passed.
     type: list
