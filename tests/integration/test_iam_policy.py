@@ -25,6 +25,33 @@ ENDPOINT = f"http://127.0.0.1:{PORT}"
 PLAYBOOKS = ("phases/preflight", "phases/provision", "phases/record", "operations/teardown")
 
 
+# What operations ask of AWS, beyond what a stage does.
+OPERATIONS = """
+- hosts: localhost
+  gather_facts: false
+  module_defaults:
+    group/ascent.scaling.aws:
+      region: "{{ ascent_region }}"
+      endpoint_url: "{{ ascent_aws_endpoint_url }}"
+      access_key: "{{ ascent_aws_access_key }}"
+      secret_key: "{{ ascent_aws_secret_key }}"
+  tasks:
+    - ascent.scaling.environment_secrets:
+        environment: lab
+        secrets: {cache: password}
+        rotate: [cache]
+        step: "{{ item }}"
+      loop: [prepare, promote, retire]
+    - ascent.scaling.instance_resize:
+        environment: lab
+        name: box
+        size: t3.large
+        disk: {gib: 100}
+        part: "{{ item }}"
+      loop: [disk, size]
+"""
+
+
 @pytest.fixture(scope="module")
 def called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
     """The operations that a first run and a teardown call."""
@@ -33,7 +60,8 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
     play = folder / "play.yml"
     play.write_text(
         "".join(
-            f"- ansible.builtin.import_playbook: {ROOT}/playbooks/{name}.yml\n"
+            (OPERATIONS if name.startswith("operations/") else "")
+            + f"- ansible.builtin.import_playbook: {ROOT}/playbooks/{name}.yml\n"
             "  vars: {ascent_stage_number: 1}\n"
             for name in PLAYBOOKS
         )
