@@ -295,3 +295,14 @@ def test_a_resize_that_was_killed_while_the_host_was_down_is_ended_by_the_next(
     assert get_json(box, "/health/ready", host=DOMAIN)["status"] == "ready"
     assert on_box(stage_lab, "runuser -u postgres -- psql -Atc 'SHOW shared_buffers'") != memory
     assert "Every host has the size" not in run.output
+
+
+# --- tags ------------------------------------------------------------------------------------
+
+
+def test_one_role_of_a_stage_runs_alone(stands: Run, stage_lab: TestLab) -> None:
+    run = succeed(stage_lab, STAGE, "--check", "--tags", "web")
+    assert "ascent.scaling.web : " in run.output
+    assert "ascent.scaling.database : " not in run.output
+    assert "Write the stage down" not in run.output
+    assert run.changed_tasks == []
