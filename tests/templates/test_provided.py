@@ -49,8 +49,23 @@ def test_the_application_reaches_its_databases_through_the_pooler() -> None:
         "people_a",
     )
     assert unquote(url.password or "") == f"{PASSWORD}database_users"
-    assert (given["PGUSER"], given["PGPORT"], given["PGDATABASE"]) == ("shop_a", "6432", "main")
     assert given["PGPASSWORD"] == f"{PASSWORD}database_main"
+
+
+def test_what_is_no_secret_is_not_hidden_in_what_a_run_says() -> None:
+    """A secret's value is masked wherever it occurs, and `main` occurs often."""
+    application = {"environment_from": {"DB_NAME": "PGDATABASE"}, "environment": {"A": "b"}}
+    assert value("web_environment", **application) == {
+        "A": "b",
+        "DB_NAME": "main",
+        "PGDATABASE": "main",
+        "PGHOST": "127.0.0.1",
+        "PGPORT": "6432",
+        "PGUSER": "shop_a",
+    }
+    assert not set(value("web_environment", **application)) & set(
+        value("web_secret_environment", **application)
+    )
 
 
 def test_the_migration_alone_reaches_them_past_the_pooler() -> None:
