@@ -19,8 +19,8 @@ BACKUP: dict[str, Any] = {
 
 
 class TestBackup:
-    off = Role("database")
-    role = Role("database", **BACKUP)
+    off = Role("database", database_disk_mb=20480)
+    role = Role("database", database_disk_mb=20480, **BACKUP)
 
     def test_archiving_is_on_from_the_first_day_and_keeps_nothing_back(self) -> None:
         found = settings(self.off.render("ascent.conf.j2"))
