@@ -67,7 +67,7 @@ def application_problems(application: Any, functions: list[str] | None = None) -
     if source.kind in ("directory", "package") and source.folder:
         folder = Path(source.folder).expanduser()
         if not folder.is_dir():
-            found.append(f"{where}: {folder} is not a directory on the controller")
+            found.append(f"{where} '{folder}' is not a directory on the controller")
     if source.path and not Path(source.path).expanduser().is_file():
         found.append(f"{where}: the archive {source.path} is not a file on the controller")
     return found
