@@ -16,7 +16,7 @@ description:
 positional: _input
 options:
   _input:
-    description: Date, time and offset from UTC, such as C(2026-11-23 10:00:00+00).
+    description: Date, time and offset from UTC, such as C(2026-11-23T10:00:00+00).
     type: str
     required: true
 """
@@ -65,7 +65,7 @@ def moment(written: str) -> dict[str, float | str]:
     except ValueError as error:
         raise AnsibleFilterError(
             f"'{written}' is no moment ({error}). Write date, time and offset from UTC, such as "
-            "'2026-11-23 10:00:00+00'."
+            "2026-11-23T10:00:00+00."
         ) from error
 
 
