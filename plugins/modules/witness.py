@@ -533,8 +533,9 @@ RATES = {"http": 10.0, "sql": 20.0}
 
 def source() -> str:
     """The program's own text, also from inside the archive that Ansible ships."""
-    text: str = program.__loader__.get_source(program.__name__)
-    return text
+    text: str | bytes = program.__loader__.get_source(program.__name__)
+    # Ansible's loader of collections gives bytes, Python's own text.
+    return text.decode() if isinstance(text, bytes) else text
 
 
 def validate(options: dict[str, Any]) -> None:
