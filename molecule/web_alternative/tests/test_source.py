@@ -1,4 +1,4 @@
-"""A source that cannot be had changes nothing. The controller asks for it, whatever the host runs."""
+"""A source that cannot be had changes nothing: the controller asks for it, not the host."""
 
 from __future__ import annotations
 
