@@ -503,6 +503,10 @@ def whole(api: Counted) -> None:
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     api.client("s3").create_bucket(Bucket="ascent-lab-backup-123456789012")
+    for secret in ("shop_key", "backup_passphrase"):
+        api.client("secretsmanager").create_secret(
+            Name=f"ascent/lab/{secret}", SecretString="0", Tags=tags
+        )
     zone = route53.create_hosted_zone(Name="shop.test", CallerReference="1")["HostedZone"]["Id"]
     for record, value in (("shop.test", address["PublicIp"]), ("mail.shop.test", "192.0.2.1")):
         change = {
@@ -550,6 +554,13 @@ def test_everything_goes_but_backups_and_the_users_own_zone(api: Counted) -> Non
     assert any("mail.shop.test" in line for line in found["remains"])
     assert network_of(api) == dict.fromkeys(WHOLE, 0)
     assert not tear_down(api)["changed"]
+
+
+def test_the_passphrase_goes_with_the_last_backup(api: Counted) -> None:
+    whole(api)
+    tear_down(api)
+    api.client("s3").delete_bucket(Bucket="ascent-lab-backup-123456789012")
+    assert not any(line.startswith("secret") for line in tear_down(api)["remains"])
 
 
 def test_a_zone_of_the_environment_and_backups_go_when_told(api: Counted) -> None:
@@ -601,14 +612,3 @@ def test_another_environment_is_not_touched(api: Counted) -> None:
 def test_every_kind_can_be_removed() -> None:
     kinds = [*remove.KINDS, *remove.LATER]
     assert [k for k in kinds if not hasattr(remove.Remover, f"_remove_{k}")] == []
-    for secret in ("shop_key", "backup_passphrase"):
-        api.client("secretsmanager").create_secret(
-            Name=f"ascent/lab/{secret}", SecretString="0", Tags=tags
-        )
-def test_the_passphrase_goes_with_the_last_backup(api: Counted) -> None:
-    whole(api)
-    tear_down(api)
-    api.client("s3").delete_bucket(Bucket="ascent-lab-backup-123456789012")
-    assert not any(line.startswith("secret") for line in tear_down(api)["remains"])
-
-
