@@ -210,8 +210,9 @@ for package in ascent-probe linux-image-ascent-probe; do for version in 1.0 1.1;
 done; dpkg --install ${package}_1.0.deb >/dev/null; rm ${package}_1.0.deb; done
 for deb in *.deb; do dpkg-deb --field $deb; printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' \
   $deb $(stat -c %s $deb) $(sha256sum $deb | cut -d' ' -f1); done >Packages
-printf 'Label: %s\nSuite: stable-security\nVersion: 13\nSHA256:\n %s %s Packages\n' \
-  Debian-Security $(sha256sum Packages | cut -d' ' -f1) $(stat -c %s Packages) >Release
+printf 'Label: %s\nSuite: stable-security\nVersion: 13\nDate: %s\nSHA256:\n %s %s Packages\n' \
+  Debian-Security "$(date -Ru)" $(sha256sum Packages | cut -d' ' -f1) \
+  $(stat -c %s Packages) >Release
 echo 'deb [trusted=yes] file:/opt/probe ./' >/etc/apt/sources.list.d/probe.list
 """
 VERSIONS = "dpkg-query --show --showformat='${Version} ' ascent-probe linux-image-ascent-probe"
