@@ -531,7 +531,7 @@ def taken_names(names: list[str], found: list[Resource]) -> dict[str, str]:
 
 
 def application_problems(application: Any) -> list[str]:
-    """Return what is wrong with the setting ascent_application; its source is looked at elsewhere."""
+    """Return what is wrong with ascent_application, but for its source."""
     if not isinstance(application, dict):
         return []
     found: list[str] = []
@@ -543,8 +543,8 @@ def application_problems(application: Any) -> list[str]:
         )
     elif name in TAKEN_APPLICATIONS:
         found.append(
-            f"ascent_application.name '{name}' is the name of a user or service that the hosts have "
-            "already; give it another one"
+            f"ascent_application.name '{name}' is the name of a user or service that the hosts "
+            "have already; give it another one"
         )
     path = application.get("health_path", "/")
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", str(path)):
@@ -568,8 +568,8 @@ def problems(settings: dict[str, Any]) -> list[str]:
         found.append(f"ascent_domain is '{domain}': write a name such as 'shop.example.com'")
     if len(domain) > COMMON_NAME:
         found.append(
-            f"ascent_domain has {len(domain)} characters; a certificate has room for {COMMON_NAME}: "
-            "make it shorter, and the long one an alias"
+            f"ascent_domain has {len(domain)} characters; a certificate has room for "
+            f"{COMMON_NAME}: make it shorter, and the long one an alias"
         )
     zone = str(settings.get("dns_zone") or domain)
     names = {"ascent_domain": domain}

@@ -28,7 +28,7 @@ def dropped(lab: TestLab, rule: str) -> Iterator[None]:
     """A rule of this machine's packet filter for what it sends into the lab, taken away after."""
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     table = f"cut_{lab.name}"
-    rules = f"table ip {table} {{ chain out {{ type filter hook output priority 0; {rule}; }} }}"
+    rules = f"table ip {table} {{ chain out {{ type filter hook output priority 0; {rule}; }}\n}}\n"
     subprocess.run([*root, "nft", "-f", "-"], input=rules, text=True, check=True, timeout=30)
     try:
         yield

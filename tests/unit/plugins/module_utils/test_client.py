@@ -141,5 +141,5 @@ def test_a_region_that_is_none_is_told(region: str, words: str) -> None:
 def test_the_sdk_knows_the_regions_of_all_partitions() -> None:
     for region in ("eu-central-1", "cn-north-1", "us-gov-west-1"):
         session_api(region, access_key="a", secret_key="b")
-    with pytest.raises(AwsFailure, match="did you mean eu-central-1 or eu-"):
+    with pytest.raises(AwsFailure, match="did you mean eu-"):
         session_api("eu-centrall-1", access_key="a", secret_key="b")
