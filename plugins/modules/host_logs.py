@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - Writes the journals of units, and lines of log files, of a span of time into one archive on the
     host, for M(ansible.builtin.fetch).
-  - Each source may take an equal share of O(max_bytes); where one has more, the oldest lines are
-    left out, and a first line says so.
+  - What is more than O(max_bytes) is left out of the biggest sources, the oldest lines first, and a
+    first line says so.
   - Values of O(secrets), and passwords in URLs, are replaced by C((secret)).
 options:
   archive:
@@ -93,7 +93,8 @@ import subprocess
 import tarfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,11 @@ def journal(unit: str, since: float, until: float) -> Iterator[bytes]:
         yield from process.stdout
 
 
+def read(path: Path, since: float, until: float) -> Iterator[bytes]:
+    """Return the lines of a log file in a span of time."""
+    return within(lines_of(path), since, until)
+
+
 def lines_of(path: Path) -> Iterator[bytes]:
     """Return the lines of a log file, packed or not. Raises OSError."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
@@ -178,16 +184,27 @@ def lines_of(path: Path) -> Iterator[bytes]:
         yield from file
 
 
-def sources(wish: dict[str, Any]) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """Return (name in the archive, lines) of everything that there is."""
+def level(sizes: list[int], most: int) -> int:
+    """Return the size to which each source is cut, so that all together have `most` bytes."""
+    left, count = most, len(sizes)
+    for size in sorted(sizes):
+        if size * count > left:
+            return left // count
+        left, count = left - size, count - 1
+    return max(sizes, default=0)
+
+
+def sources(wish: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Iterable[bytes]]]]:
+    """Return (name in the archive, what reads its lines) of everything that there is."""
     since, until = wish["since"], wish["until"]
     for unit in [*wish["units"], "kernel"]:
-        yield f"journal/{unit.replace('*', 'all')}.log", journal(unit, since, until)
+        name = f"journal/{unit.replace('*', 'all')}.log"
+        yield name, partial(journal, unit, since, until)
     found = {path for pattern in wish["files"] for path in Path("/").glob(pattern.lstrip("/"))}
     for path in sorted(found):
         if path.is_file() and path.stat().st_mtime >= since:
             name = str(path).lstrip("/").removesuffix(".gz")
-            yield f"files/{name}", within(lines_of(path), since, until)
+            yield f"files/{name}", partial(read, path, since, until)
 
 
 def pack(wish: dict[str, Any], dry: bool) -> dict[str, Any]:
@@ -195,11 +212,12 @@ def pack(wish: dict[str, Any], dry: bool) -> dict[str, Any]:
     # Longest first, so that what a shorter one would leave of it cannot be read.
     secrets = sorted({s.encode() for s in wish["secrets"] if len(s) >= 6}, key=len, reverse=True)
     found = list(sources(wish))
-    share = wish["max_bytes"] // max(len(found), 1)
+    # Read twice, so that not more than asked for is ever held in memory.
+    share = level([sum(map(len, lines())) for _, lines in found], wish["max_bytes"])
     texts: dict[str, bytes] = {}
     shortened = []
     for name, lines in found:
-        text, cut = last((hide(line, secrets) for line in lines), share)
+        text, cut = last((hide(line, secrets) for line in lines()), share)
         if text:
             texts[name] = text
         if cut:

@@ -187,7 +187,7 @@ def test_logs_of_a_span_of_time_come_without_secrets(
         for path in folder.rglob("*.*")
         if path.is_file()
     }
-    assert b'"uri":"/health/ready"' in files["files/var/log/nginx/access.log"]
+    assert b'"uri":"/api/products' in files["files/var/log/nginx/access.log"]
     assert any(name.startswith("files/var/log/postgresql/") for name in files)
     assert b"key (secret)" in files["journal/shopall.log"]
     assert b"instances/" in files["state.txt"]

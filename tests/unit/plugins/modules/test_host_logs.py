@@ -54,6 +54,21 @@ def test_of_too_much_the_last_lines_stay_and_it_is_said() -> None:
     assert host_logs.last([b"a\n"], 12) == (b"a\n", False)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "most", "level"),
+    [
+        ([], 100, 0),
+        ([10, 20, 30], 100, 30),
+        ([10, 20, 300], 100, 70),
+        ([10, 200, 300], 100, 45),
+        ([200, 200], 100, 50),
+    ],
+)
+def test_only_the_biggest_are_cut(sizes: list[int], most: int, level: int) -> None:
+    assert host_logs.level(sizes, most) == level
+    assert sum(min(size, level) for size in sizes) <= most
+
+
 def wish(tmp_path: Path, **more: Any) -> dict[str, Any]:
     return {
         "archive": str(tmp_path / "logs.tar.gz"),
