@@ -157,7 +157,7 @@ def test_a_stage_run_after_it_changes_nothing(
 def test_what_cannot_be_rotated_is_refused(
     rotated: tuple[str, Traffic], stage_lab: TestLab
 ) -> None:
-    run = play(stage_lab, ROTATE, "-e", "ascent_rotate=databse")
+    run = play(stage_lab, ROTATE, "-e", "ascent_rotate=databases")
     assert run.returncode != 0
     assert "application,cache,database" in run.output
     own = json.dumps(
