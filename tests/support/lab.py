@@ -88,11 +88,10 @@ class TestLab:
 
 @contextmanager
 def running(name: str, subnet: str) -> Iterator[TestLab]:
-    """A lab that is up inside the block and gone after it; with KEEP=1 it stays, to look at."""
+    """A lab that is up inside the block and gone after it."""
     lab = TestLab(name, subnet)
     lab.command("up")
     try:
         yield lab
     finally:
-        if not os.environ.get("KEEP"):
-            lab.command("down")
+        lab.command("down")
