@@ -55,6 +55,19 @@ def box(mended: Run, fault_lab: TestLab) -> str:
     return str(fault_lab.client("ec2").describe_addresses()["Addresses"][0]["PublicIp"])
 
 
+def wait_until_it_is_down(address: str, seconds: float) -> None:
+    """Return at the first request that is not answered: a reboot is taken at once, done later."""
+    start = time.monotonic()
+    while time.monotonic() - start < seconds:
+        try:
+            if get(address, "/health/ready", host=DOMAIN, seconds=2)[0] != 200:
+                return
+        except (OSError, http.client.HTTPException):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{address} still served {seconds} s after it was told to go down")
+
+
 def wait_until_it_serves(address: str, seconds: float) -> float:
     """Seconds until the application is ready; fails after `seconds`."""
     start = time.monotonic()
@@ -155,7 +168,7 @@ def test_a_restarted_host_serves_again_without_hands(
     token, placed = orders
     if how == "reboot by the API":
         ec2.reboot_instances(InstanceIds=[instance])
-        time.sleep(1)  # the request is taken at once, the host goes down a moment later
+        wait_until_it_is_down(box, 60)
     elif how == "stop and start":
         ec2.stop_instances(InstanceIds=[instance])
         ec2.get_waiter("instance_stopped").wait(
