@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,11 +24,12 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, make_server
 
 from lab import honesty
+from lab.authority import Authority, is_s3, s3_names
 from lab.faults import Faults
-from lab.settings import API_PORT, Settings
+from lab.settings import API_PORT, TLS_PORT, Settings
 from lab.world import World
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,24 @@ class Call:
 
 class _Answer(ServiceException):
     """An error of the lab's own: moto looks for a service's model where its class is from."""
+
+
+class OnlyS3:
+    """What answers by TLS: S3 under its own names and those of buckets, and nothing else."""
+
+    def __init__(self, api: Api, names: list[str]) -> None:
+        self._api = api
+        self._names = frozenset(names)
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        """Answer one request."""
+        host = str(environ.get("HTTP_HOST", ""))
+        if is_s3(host, self._names):
+            return self._api(environ, start)
+        text = f"The lab serves no '{host}' by TLS, only S3. See docs/lab.md.\n".encode()
+        headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))]
+        start("421 Misdirected Request", headers)
+        return [text]
 
 
 class Api:
@@ -160,16 +180,46 @@ def error(
     return f"{status} {reason}", [(k, str(v)) for k, v in headers.items()], raw
 
 
-def serve(settings: Settings, api: Api) -> BaseWSGIServer:
-    """Start the API inside the region's namespace."""
+def serve(settings: Settings, api: Api) -> list[BaseWSGIServer]:
+    """Start the API inside the region's namespace, and S3 by TLS as hosts know it."""
 
     class Handler(MotoRequestHandler):
         def log_request(self, *_: Any, **__: Any) -> None:
             """Say nothing: the application writes its own line."""
 
-    server = make_server(settings.address, API_PORT, api, threaded=True, request_handler=Handler)
-    threading.Thread(target=server.serve_forever, name="api", daemon=True).start()
-    return server
+    names = s3_names()
+    context = Authority(settings.cache).server(names, settings.state)
+    only_s3 = OnlyS3(api, names)
+    servers = [
+        make_server(settings.address, API_PORT, api, threaded=True, request_handler=Handler),
+        TlsServer(settings.address, TLS_PORT, only_s3, Handler, context),
+    ]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, name="api", daemon=True).start()
+    return servers
+
+
+class TlsServer(ThreadedWSGIServer):
+    """A server whose connections begin and end as TLS demands, each in its own thread."""
+
+    def __init__(
+        self, host: str, port: int, app: Any, handler: Any, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(host, port, app, handler)
+        self.ssl_context = context
+        # The handshake is the thread's: who connects and says nothing holds up nobody else.
+        self.socket = context.wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+
+    def shutdown_request(self, request: Any) -> None:
+        """Say goodbye: a client must be able to tell the end from a connection that broke."""
+        try:
+            request.settimeout(1)
+            request.unwrap()
+        except (OSError, ValueError):
+            pass  # it has gone, or never shook hands
+        super().shutdown_request(request)
 
 
 def _service(authorization: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 
 from lab import shell
 from lab.network import Group, Interface, Network, Rule
-from lab.settings import API_PORT, METADATA_ADDRESS, RESOLVER_ADDRESS, Settings
+from lab.settings import API_PORT, METADATA_ADDRESS, RESOLVER_ADDRESS, TLS_PORT, Settings
 
 UPLINK = "uplink"
 TABLE = "lab"
@@ -213,7 +213,7 @@ def _base_chains(network: Network, settings: Settings) -> Iterator[str]:
     yield f"    ip daddr {METADATA_ADDRESS} tcp dport 80 accept"
     yield f"    ip daddr {RESOLVER_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53 accept"
     yield f"    ip daddr != {settings.address} drop"
-    yield f"    tcp dport != {API_PORT} drop"
+    yield f"    tcp dport != {{ {API_PORT}, {TLS_PORT} }} drop"
     yield from leaving
     yield "  }"
 

@@ -169,6 +169,7 @@ class Host:
                 "--security-opt", "label=disable",
                 "--memory", f"{plan.memory}m",
                 "--cpus", str(_cpus(plan)),
+                *self._podman.placement(),
                 "--pids-limit", "-1",
                 "--stop-timeout", str(STOP_DEADLINE),
                 "--volume", f"{self._meminfo}:/proc/meminfo:ro",
@@ -181,6 +182,7 @@ class Host:
         self._write_meminfo()
         with self._booting:
             self._podman("start", self.container)
+            self._podman.weigh()
             self._resize()
             self._watch()
             answers = self._wait_for_answer(_BOOT_TURN)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import shell
+from lab.authority import Authority
 from lab.errors import LabError
 from lab.podman import Podman
 from lab.settings import Settings
@@ -112,8 +113,11 @@ def releases() -> list[str]:
     return list(_VERSIONS)
 
 
-def recipe(release: str, bundle: Path = BUNDLE, known: Path = KNOWN) -> Recipe:
-    """Collect what a release's image is made of, on this machine. Raises LabError."""
+def recipe(release: str, authority: bytes, bundle: Path = BUNDLE, known: Path = KNOWN) -> Recipe:
+    """Collect what a release's image is made of, on this machine. Raises LabError.
+
+    authority: the certificate of the lab's own authority.
+    """
     if release not in _VERSIONS:
         raise LabError(f"No image for '{release}'. There is: {', '.join(_VERSIONS)}.")
     data = _data()
@@ -127,6 +131,7 @@ def recipe(release: str, bundle: Path = BUNDLE, known: Path = KNOWN) -> Recipe:
         (f"usr/local/share/ca-certificates/machine-{number}.crt", certificate)
         for number, certificate in enumerate(private_certificates(bundle, known))
     ]
+    files.append(("usr/local/share/ca-certificates/ascent-lab.crt", authority))
     return Recipe(
         release=release,
         packages=tuple(data["packages"]),
@@ -154,7 +159,7 @@ def private_certificates(bundle: Path, known: Path) -> list[bytes]:
 def build(settings: Settings, release: str, say: Callable[[str], None]) -> str:
     """Build the image unless it is there. Returns its tag. Raises LabError."""
     podman = Podman.of(settings)
-    wanted = recipe(release)
+    wanted = recipe(release, Authority(settings.cache).certificate)
     if podman.image_exists(wanted.tag):
         return wanted.tag
     with _lock(settings.cache):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ runtime = "runc"
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 """
+
+
+# Without systemd all containers of the machine are one group, with no more of the processors than
+# any one process of it: hosts would starve beside the playbooks that work on them. So the lab's
+# hosts have a group of their own, whose weight is that of eight processes (version 1 counts a
+# process as 1024, version 2 as 100).
+_GROUP = "ascent-lab"
+_WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -115,8 +125,27 @@ class Podman:
                     f"  with runc and low limits: {second.stderr}"
                 ) from second
             name = "runc with low limits"
+        if self("info", "--format", "{{.Host.CgroupManager}}").strip() == "cgroupfs":
+            self._own_group.touch()
         decided.write_text(name + "\n")
         return name
+
+    @property
+    def _own_group(self) -> Path:
+        """The file that says that hosts have a group of the lab's own: systemd gives them one."""
+        return self.run / "own-group"
+
+    def placement(self) -> tuple[str, ...]:
+        """Return the options of `podman create` that place a host among the machine's processes."""
+        return ("--cgroup-parent", f"/{_GROUP}") if self._own_group.exists() else ()
+
+    def weigh(self) -> None:
+        """Give the group of the hosts its weight; it is there once a host was started."""
+        if self._own_group.exists():
+            for group in _groups():
+                for name, weight in _WEIGHTS.items():
+                    if (group / name).exists():
+                        (group / name).write_text(weight)
 
     def reset(self) -> None:
         """Remove the storage with all images."""
@@ -125,7 +154,19 @@ class Podman:
         self.forget()
 
     def forget(self) -> None:
-        """Release what podman keeps mounted and remove its runtime files."""
+        """Release what podman keeps mounted and remove its runtime files and groups."""
+        for group in _groups():
+            for folder in (group / "conmon", group):
+                # It is not there, or somebody's process is still in it.
+                with suppress(OSError):
+                    folder.rmdir()
         for mounted in (self.cache / "storage" / "overlay", self.run / "storage" / "overlay"):
             if os.path.ismount(mounted):
                 shell.run("umount", str(mounted))
+
+
+def _groups() -> list[Path]:
+    """Return the folders of the hosts' group: one, or one for each controller of version 1."""
+    return [
+        folder for folder in (_GROUPS / _GROUP, *_GROUPS.glob(f"*/{_GROUP}")) if folder.is_dir()
+    ]

@@ -11,6 +11,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.route53.models import route53_backends
 
 from lab import ec2, image
+from lab.authority import Authority
 from lab.errors import LabError
 from lab.firewall import Firewall
 from lab.hosts import Event, Host, Order, Plan
@@ -40,7 +41,8 @@ class World:
         self._names: dict[str, str] = {}
         # As they were when the server started: its source may change under its feet.
         self._amis = {ami.id: ami for ami in image.amis()}
-        self._tags = {name: image.recipe(name).tag for name in image.releases()}
+        authority = Authority(settings.cache).certificate
+        self._tags = {name: image.recipe(name, authority).tag for name in image.releases()}
 
     # --- from the API to the machine
     def sync(self) -> None:

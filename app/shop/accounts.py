@@ -150,7 +150,10 @@ def _digest(secret: str) -> str:
 
 
 def _tokens() -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(services().config.secret_key, salt="api token")
+    config = services().config
+    # The last one signs.
+    keys = [*reversed(config.secret_key_fallbacks), config.secret_key]
+    return URLSafeTimedSerializer(keys, salt="api token")
 
 
 def new_guest() -> tuple[int, str]:

@@ -17,6 +17,7 @@ def create_app(config: Config) -> Flask:
     app = Flask("shop", static_url_path="/static")
     app.secret_key = config.secret_key
     app.config.update(
+        SECRET_KEY_FALLBACKS=list(config.secret_key_fallbacks),
         MAX_CONTENT_LENGTH=uploads.MAX_BYTES + 64 * 1024,
         SEND_FILE_MAX_AGE_DEFAULT=3600,
         SESSION_COOKIE_NAME="shop",

@@ -27,6 +27,7 @@ class Config:
     static_url: str
     upload_dir: Path
     secret_key: str
+    secret_key_fallbacks: tuple[str, ...]  # what they have signed is good, nothing new is signed
     release: str
     host_name: str
     banner: str
@@ -64,6 +65,9 @@ class Config:
             static_url=static_url if static_url.endswith("/") else static_url + "/",
             upload_dir=Path(get("UPLOAD_DIR") or "uploads").resolve(),
             secret_key=get("SECRET_KEY") or secrets.token_hex(32),
+            secret_key_fallbacks=tuple(
+                key for key in (get("SECRET_KEY_FALLBACKS") or "").split(",") if key
+            ),
             release=get("RELEASE") or "by-hand",
             host_name=get("HOST_NAME") or "",
             banner=(HERE / "banner.txt").read_text(encoding="utf-8").strip(),

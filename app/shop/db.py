@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MAX_IDLE = 300.0  # seconds; below the idle time-outs of PgBouncer and of firewalls
 MAX_AGE = 1800.0  # seconds; so that a name that points elsewhere is noticed
-QUERY_LIMIT = 15.0  # seconds a request waits for one answer; a write pause is far shorter
+QUERY_LIMIT = 5.0  # seconds a request waits for one answer; a write pause is shorter
 CONNECT = {
     "connect_timeout": 2,
     "keepalives_idle": 5,

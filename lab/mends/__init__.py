@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lab.mends import cloudwatch, dynamodb, ec2
+from lab.mends import cloudwatch, dynamodb, ec2, s3
 
 
 def install() -> None:
     """Apply all mends."""
-    for module in (cloudwatch, dynamodb, ec2):
+    for module in (cloudwatch, dynamodb, ec2, s3):
         for mend in module.MENDS:
             mend()

@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.ascent.scaling.plugins.module_utils._release import tree
+from ansible_collections.ascent.scaling.plugins.module_utils._release import (
+    fetch,
+    source,
+    tree,
+)
 
 _MODULE = "ascent.scaling.release"
 
@@ -27,39 +33,60 @@ class ActionModule(ActionBase):
         for internal in ("digest", "archive"):
             if internal in arguments:
                 raise AnsibleActionFail(f"{internal} is set by the action itself")
+        # The host learns nothing of where the code comes from: a URL may hold a password.
+        stated = arguments.pop("source", None)
         try:
-            if arguments.get("state", "live") == "rollback":
+            if arguments.get("state", "live") in ("rollback", "renew"):
                 result = self._module(arguments, task_vars)
             else:
-                result = self._deploy(arguments, task_vars)
+                result = self._deploy(stated, arguments, task_vars)
+        except source.SourceError as error:
+            raise AnsibleActionFail(f"Nothing was deployed: {error}") from error
         except (tree.TreeError, OSError) as error:
             raise AnsibleActionFail(f"The source is not fit for a release: {error}") from error
         result.pop("needs_archive", None)
         return result
 
     def _deploy(
-        self, arguments: dict[str, Any], task_vars: dict[str, Any] | None
+        self, stated: Any, arguments: dict[str, Any], task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
-        if not arguments.get("source"):
-            raise AnsibleActionFail("source is missing: the folder of the application")
-        source = Path(arguments["source"]).expanduser()
-        if not source.is_dir():
-            raise AnsibleActionFail(f"The source {source} is not a folder on the controller")
+        wanted = source.parse(stated)
+        # This folder is gone when the run ends; until then other hosts get the same.
+        fetcher = fetch.Fetcher(wanted, Path(constants.DEFAULT_LOCAL_TMP))
         exclude = list(arguments.get("exclude") or [])
         recipe = [str(command) for command in arguments.get("build") or []]
-        digest = tree.digest(source, exclude, recipe)
-        arguments["digest"] = digest
-        arguments["release"] = arguments.get("release") or tree.release_name(digest)
+        identity = fetcher.identity()
+
+        def digest() -> str:
+            if identity:
+                return source.digest(wanted, identity, exclude, recipe)
+            return tree.digest(fetcher.tree(), exclude, recipe)
+
+        found = digest()
+        arguments["digest"] = found
+        arguments["release"] = arguments.get("release") or tree.release_name(
+            found, source.label(wanted, identity)
+        )
         result = self._module(arguments, task_vars)
         if self._task.check_mode or not result.get("needs_archive"):
             return result
+        return self._upload(fetcher.tree(), exclude, arguments, task_vars, digest)
+
+    def _upload(
+        self,
+        root: Path,
+        exclude: list[str],
+        arguments: dict[str, Any],
+        task_vars: dict[str, Any] | None,
+        digest: Callable[[], str],
+    ) -> dict[str, Any]:
         folder = self._make_tmp_path()
         try:
             with tempfile.NamedTemporaryFile(prefix="ascent-", suffix=".tar.gz") as packed:
-                tree.pack(source, packed, exclude)  # type: ignore[arg-type]
+                tree.pack(root, packed, exclude)  # type: ignore[arg-type]
                 packed.flush()
-                if tree.digest(source, exclude, recipe) != digest:
-                    raise tree.TreeError(f"{source} changed while it was packed, run again")
+                if digest() != arguments["digest"]:
+                    raise tree.TreeError(f"{root} changed while it was packed, run again")
                 arguments["archive"] = self._transfer_file(
                     packed.name, self._connection._shell.join_path(folder, "source.tar.gz")
                 )

@@ -15,8 +15,8 @@ description:
 options:
   _input:
     description:
-      - The settings without the prefix C(ascent_) - environment, region, zones, domain, dns_zone,
-        vpc_cidr, operator_cidrs, functions.
+      - The settings without the prefix C(ascent_) - environment, region, zones, domain,
+        domain_aliases, dns_zone, vpc_cidr, operator_cidrs, functions, application.
     type: dict
     required: true
 author:

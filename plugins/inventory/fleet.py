@@ -158,6 +158,10 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
             if self.get_option("strict"):
                 raise AnsibleParserError(f"{path}: {warning}")
             self.display.warning(f"{path}: {warning}")
+        # The playbooks compare it with their settings before they change anything.
+        regions = [str(self.templar.template(region)) for region in self.get_option("regions")]
+        asked = {"environment": environment, "regions": regions}
+        inventory.set_variable("all", "ascent_fleet", asked)
         for name, host in sorted(fleet.hosts.items()):
             inventory.add_host(name)
             for key, value in host["variables"].items():

@@ -53,6 +53,23 @@ NAME_TTL = 60
 ENVIRONMENT_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,19}[a-z0-9]")
 DOMAIN_NAME = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]+")
 FUNCTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+APPLICATION_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,29}[a-z0-9]")
+# An application has a user and units of its name: these belong to others on the same host.
+# fmt: off
+TAKEN_APPLICATIONS = frozenset(
+    {
+        "admin", "adm", "backup", "bin", "daemon", "debian", "games", "irc", "list", "lp", "mail",
+        "man", "memcache", "memcached", "messagebus", "news", "nginx", "nobody", "pgbouncer",
+        "postgres", "postgresql", "proxy", "redis", "redis-server", "root", "ssh", "sshd", "sudo",
+        "sync", "sys", "systemd-network", "systemd-timesync", "uucp", "valkey", "valkey-server",
+        "worker", "www-data",
+    }
+)
+# fmt: on
+TAKEN_DATABASES = frozenset({"postgres", "template0", "template1", "pgbouncer"})
+TAKEN_ROLES = frozenset({"postgres", "pgbouncer", "public", "none", "current_user", "session_user"})
+# The common name of a certificate has at most 64 characters (RFC 5280, ub-common-name).
+COMMON_NAME = 64
 
 
 class Resource(TypedDict, total=False):
@@ -169,7 +186,13 @@ def host_policy(
             {
                 "Sid": "WriteAndReadBackups",
                 "Effect": "Allow",
-                "Action": ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+                # To delete leaves the old version, which only the bucket's lifecycle removes.
+                "Action": [
+                    "s3:AbortMultipartUpload",
+                    "s3:DeleteObject",
+                    "s3:GetObject",
+                    "s3:PutObject",
+                ],
                 "Resource": f"{bucket}/{environment}/*",
             },
             {
@@ -221,6 +244,39 @@ def bucket_policy(environment: str, partition: str, account: str) -> dict[str, A
             }
         ],
     }
+
+
+def disk_of(wish: Any) -> dict[str, Any]:
+    """Return a root volume with all that can be said of one: gib, type, iops, throughput (MiB/s).
+
+    wish: GiB, or a map of these; what it leaves out is a gp3 volume's baseline (Amazon EBS User
+    Guide, "General Purpose SSD volumes"). Raises DescriptionError.
+    """
+    given = wish if isinstance(wish, dict) else {"gib": wish}
+    known = {"gib": None, "type": "gp3", "iops": 3000, "throughput": 125}
+    odd = sorted(set(given) - set(known))
+    if odd or "gib" not in given:
+        raise DescriptionError(f"a disk is GiB, or a map of {', '.join(known)}, not {wish}")
+    disk = {**known, **given}
+    if disk["type"] != "gp3":
+        raise DescriptionError(f"a disk's type is gp3, not {disk['type']}")
+    try:
+        disk = {key: value if key == "type" else int(value) for key, value in disk.items()}
+    except (TypeError, ValueError):
+        raise DescriptionError(
+            f"a disk is GiB, or a map of {', '.join(known)}, not {wish}"
+        ) from None
+    # Limits of gp3 (same guide): per volume, IOPS per GiB, and throughput per IOPS.
+    for key, least, most in (
+        ("gib", 8, 65536),
+        ("iops", 3000, min(80000, max(3000, 500 * disk["gib"]))),
+        ("throughput", 125, min(2000, max(125, disk["iops"] // 4))),
+    ):
+        if not least <= disk[key] <= most:
+            raise DescriptionError(
+                f"a disk of {disk['gib']} GiB has {key} {least} to {most}, not {disk[key]}"
+            )
+    return disk
 
 
 def key_material(public_key: str) -> str:
@@ -297,7 +353,9 @@ def desired(
             "versioning": "Enabled",
             "public_access": "blocked",
             "policy": bucket_policy(environment, partition, account),
-            "keep_days": int(bucket["keep_days"]),
+            # Nothing in use expires by age: only pgBackRest knows what a restore still needs.
+            "expire_days": None,
+            "expire_lone_delete_markers": True,
             "keep_old_versions_days": int(bucket["keep_old_versions_days"]),
         },
     )
@@ -326,6 +384,7 @@ def desired(
                 "profile": f"ascent-{environment}-host",
                 "metadata": "IMDSv2 required",
                 "state": "running",
+                "disk": disk_of(host["disk"]),
             },
             tier="+".join(host["tiers"]),
         )
@@ -349,7 +408,8 @@ BY_HAND = {
     ("vpc", "cidr"): "a VPC's range is fixed for life: use a new environment",
     ("subnet", "cidr"): "a subnet's range is fixed for life: use a new environment",
     ("subnet", "zone"): "a subnet's zone is fixed for life: use a new environment",
-    ("instance", "size"): "a new size needs a stop: change it when the application may pause",
+    ("instance", "size"): "a new size needs a stop: playbooks/operations/resize.yml does it",
+    ("instance", "disk"): "playbooks/operations/resize.yml changes it, without a stop",
     ("instance", "subnet"): "a host cannot move to another subnet: replace it",
     ("instance", "profile"): "another profile was attached by hand: replace it in the console",
 }
@@ -445,6 +505,55 @@ def _text(attributes: dict[str, Any]) -> str:
     return json.dumps(attributes, indent=2, sort_keys=True) + "\n" if attributes else ""
 
 
+def taken_names(names: list[str], found: list[Resource]) -> dict[str, str]:
+    """Return the names that lead elsewhere by now, with where: a live site is not taken over.
+
+    Leading elsewhere is an address that is none of the environment's own, or a record of another
+    kind, which would win over ours (CNAME) or stand beside it (AAAA).
+    """
+    own = {item["facts"]["address"] for item in found if item["kind"] == "elastic_ip"}
+    records = {
+        item["name"].removesuffix(" A"): item["attributes"]["values"]
+        for item in found
+        if item["kind"] == "dns_record"
+    }
+    others: dict[str, str] = {}
+    for item in found:
+        if item["kind"] == "dns_zone":
+            others |= item.get("facts", {}).get("others", {})
+    taken: dict[str, str] = {}
+    for written in names:
+        name = written.rstrip(".").lower()
+        strange = sorted(set(records.get(name, [])) - own)
+        if strange or name in others:
+            taken[name] = others.get(name) or ", ".join(strange)
+    return taken
+
+
+def application_problems(application: Any) -> list[str]:
+    """Return what is wrong with ascent_application, but for its source."""
+    if not isinstance(application, dict):
+        return []
+    found: list[str] = []
+    name = str(application.get("name") or "")
+    if not APPLICATION_NAME.fullmatch(name):
+        found.append(
+            f"ascent_application.name is '{name}': use 2 to 31 characters, a-z, 0-9 and single "
+            "dashes, a letter first, such as 'shop'"
+        )
+    elif name in TAKEN_APPLICATIONS:
+        found.append(
+            f"ascent_application.name '{name}' is the name of a user or service that the hosts "
+            "have already; give it another one"
+        )
+    path = application.get("health_path", "/")
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", str(path)):
+        found.append(
+            f"ascent_application.health_path is '{path}': write a path such as '/health/ready'"
+        )
+    return found
+
+
 def problems(settings: dict[str, Any]) -> list[str]:
     """Return what is wrong with an inventory's settings, a sentence each; empty when sound."""
     found: list[str] = []
@@ -457,9 +566,26 @@ def problems(settings: dict[str, Any]) -> list[str]:
     domain = str(settings.get("domain") or "")
     if not DOMAIN_NAME.fullmatch(domain):
         found.append(f"ascent_domain is '{domain}': write a name such as 'shop.example.com'")
+    if len(domain) > COMMON_NAME:
+        found.append(
+            f"ascent_domain has {len(domain)} characters; a certificate has room for "
+            f"{COMMON_NAME}: make it shorter, and the long one an alias"
+        )
     zone = str(settings.get("dns_zone") or domain)
-    if DOMAIN_NAME.fullmatch(domain) and domain != zone and not domain.endswith(f".{zone}"):
-        found.append(f"ascent_domain '{domain}' does not end with ascent_dns_zone '{zone}'")
+    names = {"ascent_domain": domain}
+    for alias in settings.get("domain_aliases") or []:
+        if not DOMAIN_NAME.fullmatch(str(alias)):
+            found.append(
+                f"ascent_domain_aliases has '{alias}': write names such as www.example.com"
+            )
+        names[f"ascent_domain_aliases: '{alias}'"] = str(alias)
+    for setting, name in names.items():
+        if DOMAIN_NAME.fullmatch(name) and name != zone and not name.endswith(f".{zone}"):
+            where = f"{setting} '{name}'" if setting == "ascent_domain" else setting
+            found.append(
+                f"{where} does not end with ascent_dns_zone '{zone}': name the zone that holds it"
+            )
+    found += application_problems(settings.get("application"))
     region = str(settings.get("region") or "")
     if not re.fullmatch(r"[a-z]{2}(?:-[a-z]+)+-\d", region):
         found.append(f"ascent_region is '{region}': write an AWS region such as 'us-east-1'")
@@ -492,6 +618,12 @@ def problems(settings: dict[str, Any]) -> list[str]:
                     found.append(
                         f"ascent_functions.{name}: {key} '{value}' must be a-z, 0-9, _ and at "
                         "most 31 characters, a letter first"
+                    )
+                taken = {"name": {"pgbouncer"}, "database": TAKEN_DATABASES, "role": TAKEN_ROLES}
+                if value in taken.get(key, ()) or (key == "role" and str(value).startswith("pg_")):
+                    found.append(
+                        f"ascent_functions.{name}: {key} '{value}' is taken by PostgreSQL or "
+                        "PgBouncer; give it another name"
                     )
             for key in ("database", "role"):
                 if key not in (function or {}):

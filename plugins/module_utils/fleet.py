@@ -179,6 +179,13 @@ def build_hosts(instances: list[Instance], environment: str, connection: Connect
             "their ids; remove the tag ascent:environment from those that are not in use"
         )
     for instance in instances:
+        lacking = [tag for tag in ("ascent:name", "ascent:tier") if not instance["tags"].get(tag)]
+        if lacking:
+            fleet.warnings.append(
+                f"{instance['id']} is one of the environment {environment} by its tag, but has no "
+                f"{' and no '.join(lacking)}, so it is in no play. Give it back what it had, or "
+                "remove its tag ascent:environment"
+            )
         groups = groups_of(instance, environment, connection.states)
         found = variables(instance, groups, connection)
         if "ansible_host" not in found and instance["state"] == "running":

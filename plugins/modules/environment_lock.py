@@ -267,6 +267,8 @@ def main() -> None:
         else:
             table.ensure(time.monotonic, time.sleep)
             result = take(table, environment, me, wish["lease"], wish["force"], now)
+            if result["action"] == "retake":
+                module.warn(f"the lock of {environment} was taken over: {result['reason']}")
     except AwsFailure as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

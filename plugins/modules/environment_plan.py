@@ -96,6 +96,11 @@ stage:
   description: The highest stage that a tag of the standing resources names, 0 when none stands.
   returned: always
   type: int
+taken_names:
+  description: Names of the description that lead elsewhere by now, with where they lead.
+  returned: always
+  type: dict
+  sample: {"shop.example.com": "198.51.100.9"}
 account:
   description: The number of the AWS account.
   returned: always
@@ -122,6 +127,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils.environment import 
     desired,
     diffs,
     summary,
+    taken_names,
 )
 
 
@@ -174,6 +180,7 @@ def plan(api: Api, region: str, description: dict[str, Any], sections: list[str]
         "standing": by_kind(standing),
         "desired": by_kind(wanted),
         "stage": highest_stage(standing),
+        "taken_names": taken_names(description["names"], standing),
         "account": who["account"],
         "caller": who["arn"],
         "diff": diffs(changes),

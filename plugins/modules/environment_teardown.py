@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Finds all that bears the tags of an environment, and removes it in an order that AWS takes. It
     can be repeated at any point, and ends with what remains.
-  - The bucket of the backups is kept unless O(delete_backups=true).
+  - The bucket of the backups is kept unless O(delete_backups=true), and with it the secret that
+    they are encrypted with.
   - A hosted zone that the environment did not create is left as it is, but for the records that
     lead to the environment's addresses.
 options:
@@ -91,13 +92,19 @@ def line(item: Resource) -> str:
     return f"{item['kind'].replace('_', ' ')} {item['name']} {item['id']}"
 
 
+def keeps_backups(item: Resource, environment: str) -> bool:
+    """Say whether backups are in this, or cannot be read without it."""
+    return item["kind"] == "bucket" or item["name"] == f"ascent/{environment}/backup_passphrase"
+
+
 def tear_down(
     api: Api, environment: str, zone: str, delete_backups: bool, dry: bool
 ) -> dict[str, Any]:
     """Remove, and return what the module returns. Raises AwsFailure."""
     found = find(api, environment, zone)
     mine = in_order(ours(found))
-    remove = [item for item in mine if item["kind"] != "bucket" or delete_backups]
+    keep = not delete_backups and any(item["kind"] == "bucket" for item in mine)
+    remove = [item for item in mine if not (keep and keeps_backups(item, environment))]
     if dry:
         kept = [item for item in found if item not in remove]
     else:
@@ -105,6 +112,7 @@ def tear_down(
         kept = find(api, environment, zone)
     reasons = {
         "bucket": "kept with the backups; delete_backups removes it",
+        "secret": "kept, as the backups cannot be read without it; delete_backups removes it",
         "dns_zone": "the account's own zone",
         "dns_record": "a record of the account's own zone",
     }

@@ -32,14 +32,27 @@ options:
       - V(present) builds it and changes nothing else.
       - V(rollback) lets a release serve that is already on the host, without building or
         migrating. Without O(release) it is the one that was live before; repeated, it stays there.
+      - V(renew) lets the release that is live serve on with the environment and start command that
+        are given now.
     type: str
-    choices: [live, present, rollback]
+    choices: [live, present, rollback, renew]
     default: live
   source:
     description:
-      - Folder on the controller. It is uploaded only if the release is not yet on the host.
-      - Required unless O(state=rollback).
-    type: path
+      - Where the code comes from; it is uploaded only if the release is not yet on the host.
+      - A path is a folder on the controller, and C(directory) in a mapping means the same.
+      - C(git) has C(repository), C(version) (branch, tag, or a whole commit; by default what the
+        repository's HEAD names) and C(directory) inside it. The controller asks for it, with its
+        own credentials.
+      - C(archive) has C(path) on the controller or C(url) with C(checksum) (C(sha256:)), and
+        C(directory) inside it. Tar and zip; one folder that holds all the rest is left out.
+      - C(package) is a package of an index with its version, C(name==1.2.3) for Python's or
+        C(name@1.2.3) for npm's, C(requirements) more of them, C(directory) a folder on the
+        controller with what belongs beside it. The release holds a C(requirements.txt) or a
+        C(package.json) for O(build).
+      - C(files) maps paths to texts, which are laid over the code.
+      - Required unless O(state=rollback) or O(state=renew).
+    type: raw
   exclude:
     description:
       - Patterns of what is not part of the release, on top of version control, caches, virtual
@@ -49,8 +62,9 @@ options:
     default: []
   release:
     description:
-      - Name of the release. By default the first 12 digits of the digest of source and build
-        commands, so that the same source is the same release.
+      - Name of the release. By default made from source and build commands, so that the same
+        source is the same release - digits of their digest, with the commit or the version of the
+        package in front.
       - A name that is on the host with other content is an error.
     type: str
   build:
@@ -75,11 +89,24 @@ options:
     description: Seconds for O(migrate).
     type: float
     default: 1800
+  migrate_secret_environment:
+    description: More environment for O(migrate) alone, never shown in results, diffs or logs.
+    type: dict
+    default: {}
   start:
     description:
-      - One command that becomes the application and listens at the unix socket E(SOCKET).
+      - One command that becomes the application and listens where O(listen) says.
       - Required unless O(state=present).
     type: str
+  listen:
+    description:
+      - V(socket) means the unix socket E(SOCKET).
+      - V(port) means the TCP port E(PORT) of the address E(HOST), 127.0.0.1, another one for each
+        instance. C(<application>-port@.socket) and its service lead from the instance's socket to
+        it.
+    type: str
+    choices: [socket, port]
+    default: socket
   path:
     description: Folders of the release that go in front of E(PATH), for all commands.
     type: list
@@ -87,7 +114,8 @@ options:
     default: []
   environment:
     description:
-      - Environment of the application. E(SOCKET) and E(RELEASE) are set for each instance.
+      - Environment of the application. E(SOCKET) and E(RELEASE) are set for each instance, and
+        with O(listen=port) E(PORT) and E(HOST).
     type: dict
     default: {}
   secret_environment:
@@ -158,6 +186,18 @@ EXAMPLES = r"""
       DATABASE_URL: "{{ database_url }}"
     health_path: /health/ready
 
+- name: Deploy what a tag of a repository holds, at a port of its own
+  ascent.scaling.release:
+    application: board
+    source:
+      git:
+        repository: https://git.example.com/board.git
+        version: v2.4.0
+    build: [npm ci --omit=dev]
+    start: node server.js
+    listen: port
+    health_path: /up
+
 - name: Go back to the release that was live before
   ascent.scaling.release:
     application: shop
@@ -220,10 +260,12 @@ from ansible_collections.ascent.scaling.plugins.module_utils._release.plan impor
     valid_release,
 )
 
+BUILDS = ("live", "present")
+LEAVES = ("rollback", "renew")  # take what is on the host
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "application": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["live", "present", "rollback"], "default": "live"},
-    "source": {"type": "path"},
+    "state": {"type": "str", "choices": [*BUILDS, *LEAVES], "default": "live"},
+    "source": {"type": "raw"},
     "exclude": {"type": "list", "elements": "str", "default": []},
     "release": {"type": "str"},
     "build": {"type": "list", "elements": "str", "default": []},
@@ -231,7 +273,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "build_timeout": {"type": "float", "default": 1800},
     "migrate": {"type": "str"},
     "migrate_timeout": {"type": "float", "default": 1800},
+    "migrate_secret_environment": {"type": "dict", "default": {}, "no_log": True},
     "start": {"type": "str"},
+    "listen": {"type": "str", "choices": ["socket", "port"], "default": "socket"},
     "path": {"type": "list", "elements": "str", "default": []},
     "environment": {"type": "dict", "default": {}},
     "secret_environment": {"type": "dict", "default": {}, "no_log": True},
@@ -251,16 +295,24 @@ def desire(params: dict[str, Any], environment: dict[str, str], found: Found) ->
     """Return what the parameters ask for."""
     rollback = params["state"] == "rollback"
     name = rollback_target(found, params["release"] or "") if rollback else params["release"]
+    if params["state"] == "renew":
+        name = found.live_release
+        if not name:
+            raise PlanError("No release is live on this host, so none can be renewed: deploy one")
     if not valid_release(name or ""):
         raise PlanError(f"{name!r} is no name for a release: letters, digits, dots, - and _")
     return Desired(
         release=name,
         checksum=instance.checksum(
-            environment, params["start"] or "", params["path"], params["unit_checksum"]
+            environment,
+            params["start"] or "",
+            params["path"],
+            params["unit_checksum"],
+            params["listen"],
         ),
-        digest="" if rollback else params["digest"],
-        can_build=not rollback,
-        migrate=bool(params["migrate"]) and not rollback,
+        digest="" if params["state"] in LEAVES else params["digest"],
+        can_build=params["state"] in BUILDS,
+        migrate=bool(params["migrate"]) and params["state"] in BUILDS,
         go_live=params["state"] != "present",
         rollback=rollback,
         keep=params["keep"],
@@ -276,9 +328,14 @@ def settings(params: dict[str, Any], environment: dict[str, str]) -> host.Settin
         build_timeout=params["build_timeout"],
         migrate=params["migrate"] or "",
         migrate_timeout=params["migrate_timeout"],
+        migrate_environment={
+            key: str(value) for key, value in params["migrate_secret_environment"].items()
+        },
         start=params["start"] or "",
+        listen=params["listen"],
         path=tuple(params["path"]),
         environment=environment,
+        secret=tuple(sorted(params["secret_environment"])),
         archive=params["archive"] or "",
         health_path=params["health_path"],
         health_host=params["health_host"],
@@ -319,7 +376,7 @@ def run(module: AnsibleModule, layout: host.Layout, lock: Any) -> dict[str, Any]
         key: str(value)
         for key, value in {**params["environment"], **params["secret_environment"]}.items()
     }
-    instance.check_environment(environment)
+    instance.check_environment(environment, params["listen"])
     found = host.read(layout)
     desired = desire(params, environment, found)
     plan = make_plan(desired, found)
@@ -351,12 +408,16 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
         supports_check_mode=True,
-        required_if=[("state", "live", ("release", "start")), ("state", "rollback", ("start",))],
+        required_if=[
+            ("state", "live", ("release", "start")),
+            *[("state", state, ("start",)) for state in LEAVES],
+        ],
     )
     params = module.params
-    module.no_log_values |= instance.secrets_within(
-        {key: str(value) for key, value in params["secret_environment"].items()}
-    )
+    for option in ("secret_environment", "migrate_secret_environment"):
+        module.no_log_values |= instance.secrets_within(
+            {key: str(value) for key, value in params[option].items()}
+        )
     layout = host.Layout(params["application"])
     try:
         if module.check_mode:

@@ -68,6 +68,12 @@ options:
     description: The program ends by itself after so long, so that it never outlives its purpose.
     type: int
     default: 7200
+  while_run:
+    description:
+      - The run of Ansible that it watches for, as P(ascent.scaling.run#lookup) gives it, on the
+        machine of the controller. When that is over without having stopped the program, as after a
+        failure, the program ends within seconds.
+    type: dict
   max_journal_bytes:
     description:
       - The bound of each journal. A probe whose journal is full ends, and its audit is unclean.
@@ -491,6 +497,7 @@ SPEC: dict[str, Any] = {
     "user": {"type": "str"},
     "python": {"type": "path"},
     "max_seconds": {"type": "int", "default": 7200},
+    "while_run": {"type": "dict"},
     "max_journal_bytes": {"type": "int", "default": 268435456},
     "rate": {"type": "float"},
     "read_rate": {"type": "float", "default": 10},
@@ -526,8 +533,9 @@ RATES = {"http": 10.0, "sql": 20.0}
 
 def source() -> str:
     """The program's own text, also from inside the archive that Ansible ships."""
-    text: str = program.__loader__.get_source(program.__name__)
-    return text
+    text: str | bytes = program.__loader__.get_source(program.__name__)
+    # Ansible's loader of collections gives bytes, Python's own text.
+    return text.decode() if isinstance(text, bytes) else text
 
 
 def validate(options: dict[str, Any]) -> None:
@@ -566,6 +574,8 @@ def config_of(options: dict[str, Any]) -> dict[str, Any]:
     }
     config["directory"] = str(Path(options["directory"]) / options["run_id"])
     config["rate"] = options["rate"] or RATES.get(probe)
+    if options["while_run"]:
+        config["while_run"] = {key: options["while_run"][key] for key in ("pid", "started")}
     if probe == "http":
         config.update({key: options[key] for key in ("url", "connect_to", "ca_file", "workers")})
         config["verify"] = options["validate_certs"]

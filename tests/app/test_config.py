@@ -51,6 +51,15 @@ def test_without_a_key_each_start_has_its_own() -> None:
     assert len(keys) == 2 and min(map(len, keys)) >= 32
 
 
+def test_fallback_keys_are_separated_by_commas() -> None:
+    def keys(given: str) -> tuple[str, ...]:
+        return Config.from_environment(MAIN | {"SECRET_KEY_FALLBACKS": given}).secret_key_fallbacks
+
+    assert keys("") == ()
+    assert keys("one") == ("one",)
+    assert keys("one,two,") == ("one", "two")
+
+
 def test_migrations_take_the_direct_url_of_the_database_that_has_the_function() -> None:
     env = MAIN | {"DATABASE_MIGRATE_URL": "postgresql://direct", "DATABASE_URL_ORDERS": "x://own"}
     assert migrate_urls(env) == {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from shop import accounts
 from shop.application import create_app
 from shop.config import Config
 
@@ -55,6 +57,22 @@ def test_the_api_answers_503_as_json(client: FlaskClient) -> None:
     answer = client.get("/api/products")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert answer.get_json()["error"]["code"] == "database_away"
+
+
+def test_what_the_key_before_has_signed_is_still_good() -> None:
+    def app(**keys: str) -> Flask:
+        return create_app(Config.from_environment({"DATABASE_URL": "postgresql://x", **keys}))
+
+    with app(SECRET_KEY="old").app_context():
+        token = accounts._tokens().dumps(7)
+    rotated = app(SECRET_KEY="new", SECRET_KEY_FALLBACKS="old")
+    with rotated.app_context():
+        assert accounts.user_of_token(token) == 7
+        fresh = accounts._tokens().dumps(8)
+    with app(SECRET_KEY="new").app_context():
+        assert accounts.user_of_token(token) is None, "the old key's time is over"
+        assert accounts.user_of_token(fresh) == 8, "the new key signs"
+    assert rotated.config["SECRET_KEY_FALLBACKS"] == ["old"]
 
 
 def test_forms_need_their_token(client: FlaskClient) -> None:

@@ -1,14 +1,22 @@
-"""One lab and one environment for all tests that look at a stage that stands."""
+"""One lab and one environment for all tests that look at a stage that stands.
+
+Files run by their names: test_stage_1.py comes late among them and takes the environment away with
+its last test, so a file that needs it bears a name before that one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from tests.support import aws_state
 from tests.support.lab import TestLab, running
+from tests.support.playbook import Run, succeed
 
 DOMAIN = "shop.test"
+STAGE = "stage_1_single_host.yml"
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +24,25 @@ def stage_lab() -> Iterator[TestLab]:
     """An empty lab, of these tests alone."""
     with running("test", "198.18.9.0/24") as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def plan(stage_lab: TestLab) -> tuple[dict[str, Any], Run, dict[str, Any]]:
+    """The plan of an empty account, and what stood before and after it was made."""
+    before = aws_state.snapshot(stage_lab)
+    run = succeed(stage_lab, STAGE, "--check", "--diff")
+    return before, run, aws_state.snapshot(stage_lab)
+
+
+@pytest.fixture(scope="session")
+def stands(plan: object, stage_lab: TestLab) -> Run:
+    """The first run, after which the stage stands."""
+    return succeed(stage_lab, STAGE)
+
+
+@pytest.fixture(scope="session")
+def box(stands: Run, stage_lab: TestLab) -> str:
+    """The public address of the one host."""
+    addresses = stage_lab.client("ec2").describe_addresses()["Addresses"]
+    assert len(addresses) == 1
+    return str(addresses[0]["PublicIp"])

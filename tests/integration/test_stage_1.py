@@ -15,34 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import DOMAIN
+from tests.integration.conftest import DOMAIN, STAGE
 from tests.support import aws_state
 from tests.support.lab import ROOT, TestLab
 from tests.support.playbook import Run, play, succeed
 from tests.support.probe import Traffic, get, get_json, port_answers
 
-STAGE = "stage_1_single_host.yml"
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def plan(stage_lab: TestLab) -> tuple[dict, Run, dict]:
-    before = aws_state.snapshot(stage_lab)
-    run = succeed(stage_lab, STAGE, "--check", "--diff")
-    return before, run, aws_state.snapshot(stage_lab)
-
-
-@pytest.fixture(scope="module")
-def stands(plan: object, stage_lab: TestLab) -> Run:
-    return succeed(stage_lab, STAGE)
-
-
-@pytest.fixture(scope="module")
-def box(stands: Run, stage_lab: TestLab) -> str:
-    """The public address of the one host."""
-    addresses = stage_lab.client("ec2").describe_addresses()["Addresses"]
-    assert len(addresses) == 1
-    return str(addresses[0]["PublicIp"])
 
 
 @pytest.fixture
@@ -233,7 +212,8 @@ def test_a_teardown_asks_for_the_name_and_leaves_only_the_backups(
     succeed(stage_lab, "operations/teardown.yml", "-e", "confirm=lab")
     after = aws_state.snapshot(stage_lab)
     assert after["instances"] == after["addresses"] == after["volumes"] == []
-    assert after["zones"] == after["key_pairs"] == after["parameters"] == after["secrets"] == []
+    assert after["zones"] == after["key_pairs"] == after["parameters"] == []
     assert [vpc for vpc in after["vpcs"] if not vpc["IsDefault"]] == []
     assert len(after["buckets"]) == 1, "the backups stay unless told"
+    assert after["secrets"] == ["ascent/lab/backup_passphrase"], "and what they are read with"
     assert succeed(stage_lab, "operations/teardown.yml", "-e", "confirm=lab").changed_tasks == []

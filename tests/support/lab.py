@@ -88,10 +88,11 @@ class TestLab:
 
 @contextmanager
 def running(name: str, subnet: str) -> Iterator[TestLab]:
-    """A lab that is up inside the block and gone after it."""
+    """A lab that is up inside the block and gone after it; with KEEP=1 it stays, to look at."""
     lab = TestLab(name, subnet)
     lab.command("up")
     try:
         yield lab
     finally:
-        lab.command("down")
+        if not os.environ.get("KEEP"):
+            lab.command("down")

@@ -54,6 +54,7 @@ def play(
     timeout: float = 900,
     environment: dict[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
+    inventory: Path | str = "inventories/lab",
 ) -> Run:
     """Run a playbook of `playbooks/`; with `kill_at`, SIGKILL it where that pattern is printed.
 
@@ -62,7 +63,7 @@ def play(
     The whole process group is killed, as when the controller's machine dies.
     """
     process = subprocess.Popen(
-        ["ansible-playbook", f"playbooks/{playbook}", "-i", "inventories/lab", *arguments],
+        ["ansible-playbook", f"playbooks/{playbook}", "-i", str(inventory), *arguments],
         cwd=ROOT,
         env={**lab.environment, **(environment or {})},
         stdin=subprocess.DEVNULL,

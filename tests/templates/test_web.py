@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -53,6 +54,25 @@ class TestNginx:
         assert lines(upstream.strip()) == ["server unix:/run/shop/current.sock;"]
         assert "proxy_next_upstream off;" in lines(text)
 
+    def test_limits_count_each_client_but_those_exempt(self) -> None:
+        text = render("nginx.conf", web_limits_exempt=["192.0.2.0/24"], web_request_rate=7)
+        geo = text.split("geo $is_counted {")[1].split("}")[0]
+        assert lines(geo.strip()) == ["default 1;", "192.0.2.0/24 0;"]
+        assert "limit_req_zone $counted_client zone=requests:10m rate=7r/s;" in lines(text)
+        main = servers(text)[2]
+        # The application is asked for its health by load balancers, and static files are cheap.
+        assert main.count("limit_req ") == 1
+        assert "limit_req" in main.split("location / {")[1].split("}")[0]
+        assert "limit_conn connections 200;" in lines(main)
+
+    def test_no_limits_without_numbers(self) -> None:
+        text = render("nginx.conf", web_request_rate=0, web_client_connections=0)
+        assert not re.search("limit_(req|conn)|geo |429", text)
+
+    def test_slow_clients_have_their_time(self) -> None:
+        text = render("nginx.conf", web_client_header_timeout=3, web_client_body_timeout=4)
+        assert {"client_header_timeout 3s;", "client_body_timeout 4s;"} <= set(lines(text))
+
     def test_serves_plain_http_without_tls(self) -> None:
         text = render("nginx.conf", web_tls="none")
         assert len(servers(text)) == 2
@@ -81,9 +101,9 @@ class TestNginx:
 
     def test_every_header_on_every_answer_of_the_main_server(self) -> None:
         text = servers(render("nginx.conf", web_static_dir="s", web_hsts_seconds=60))[2]
-        # The server, its static files, and the page for when the application is down.
-        assert text.count("add_header X-Content-Type-Options") == 3
-        assert text.count("add_header Strict-Transport-Security") == 3
+        # The server, its static files, and the pages for when it is asked too much, or is down.
+        assert text.count("add_header X-Content-Type-Options") == 4
+        assert text.count("add_header Strict-Transport-Security") == 4
 
     def test_hsts_only_when_asked_for_and_with_tls(self) -> None:
         assert "Strict-Transport" not in render("nginx.conf")
@@ -158,6 +178,24 @@ def test_the_sockets_come_back_with_every_boot() -> None:
     ]
 
 
+def test_a_port_is_reached_through_the_socket_of_its_instance() -> None:
+    socket = lines(render("application-port@.socket"))
+    assert {
+        "ConditionPathExists=/srv/shop/instances/%i/port",
+        "ListenStream=/run/shop/instances/%i.sock",
+        "SocketGroup=www-data",
+        "SocketMode=0660",
+        "PartOf=shop@%i.service",
+    } <= set(socket)
+    service = lines(render("application-port@.service"))
+    assert "EnvironmentFile=/srv/shop/instances/%i/port" in service
+    assert any(
+        line.startswith("ExecStart=/") and line.endswith(" 127.0.0.1:${PORT}") for line in service
+    )
+    assert {"NoNewPrivileges=yes", "ProtectSystem=strict"} <= set(service)
+    assert "Wants=shop-port@%i.socket" in lines(render("application@.service"))
+
+
 class TestProfile:
     @staticmethod
     def value(name: str, **given: Any) -> Any:
@@ -185,3 +223,41 @@ class TestProfile:
             "PYTHONDONTWRITEBYTECODE": "1",
             "LOG_LEVEL": "info",
         }
+
+    def test_asgi_starts_uvicorn(self) -> None:
+        command = self.value("__web_start", web_profile="python_asgi")
+        assert command.startswith("uvicorn --uds $SOCKET --workers 4 ")
+        assert "--timeout-graceful-shutdown 30 " in command
+        assert command.endswith(" shop.asgi:app")
+        assert "uvicorn==" in self.value("__web_build", web_profile="python_asgi")[2]
+
+    def test_a_port_instead_of_the_socket(self) -> None:
+        assert "--bind $HOST:$PORT " in self.value("__web_start", web_listen="port")
+        asgi = self.value("__web_start", web_listen="port", web_profile="python_asgi")
+        assert "--host $HOST --port $PORT " in asgi
+
+    def test_node_builds_with_npm_unless_told_otherwise(self) -> None:
+        packages = "__web_profile_packages.nodejs"
+        assert self.value(packages, web_profile="nodejs") == ["nodejs", "npm"]
+        assert self.value(packages, web_profile="nodejs", web_build=["make"]) == ["nodejs"]
+        assert self.value("__web_path", web_profile="nodejs") == ["node_modules/.bin"]
+
+    @pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not installed here")
+    @pytest.mark.parametrize(
+        ("package", "expected"),
+        [
+            ({"scripts": {"start": "A=1 printenv A"}}, "1"),
+            ({"scripts": {"start": "echo 'two  words'"}}, "two  words"),
+            ({"main": "main.js"}, "main"),
+            ({}, "server"),
+        ],
+    )
+    def test_node_starts_what_its_package_says(
+        self, tmp_path: Path, package: dict[str, Any], expected: str
+    ) -> None:
+        (tmp_path / "package.json").write_text(json.dumps(package))
+        for name in ("main", "server"):
+            (tmp_path / f"{name}.js").write_text(f"console.log('{name}')")
+        command = "exec " + self.value("__web_start", web_profile="nodejs")
+        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.rstrip("\n") == expected, done.stderr

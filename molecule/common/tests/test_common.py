@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
+import pytest
+
 
 def test_a_listed_user_logs_in_and_becomes_root_only_with_sudo(host, ssh):
     assert ssh("alice", "sudo -n id -un").stdout.strip() == "root"
@@ -11,13 +16,26 @@ def test_a_listed_user_logs_in_and_becomes_root_only_with_sudo(host, ssh):
     assert guest.returncode != 0, "guest became root"
 
 
-def test_a_strange_key_is_taken_away(host, converge):
+def test_what_was_changed_by_hand_is_put_right(host, converge):
+    """A strange key, an emptied packet filter and a kernel setting; a table of others stays."""
     host.run_expect([0], "echo 'ssh-ed25519 AAAA stranger' >> /home/alice/.ssh/authorized_keys")
-    run = converge()
+    host.run_expect([0], "nft add table inet other; nft delete table inet ascent")
+    host.run_expect([0], "sysctl -q -w net.ipv4.tcp_keepalive_time=7200")
+    try:
+        run = converge()
+        tables = host.check_output("nft list tables").splitlines()
+    finally:
+        host.run("nft delete table inet other")
     assert run.returncode == 0, run.stdout
     keys = host.file("/home/alice/.ssh/authorized_keys").content_string.strip().splitlines()
     assert len(keys) == 1
     assert "stranger" not in keys[0]
+    assert sorted(tables) == ["table inet ascent", "table inet other"]
+    assert host.check_output("sysctl -n net.ipv4.tcp_keepalive_time") == "120"
+    # A host of the lab is a container: its kernel is the machine's, and that is said.
+    told = "stay as they are: kernel.panic, kernel.yama.ptrace_scope"
+    assert told in " ".join(run.stdout.split())
+    assert "kernel.panic = 10" in host.file("/etc/sysctl.d/90-ascent.conf").content_string
 
 
 def test_root_does_not_log_in(host, ssh):
@@ -59,3 +77,99 @@ def test_the_journal_is_kept_within_its_limit(host):
 def test_the_clock_is_in_utc(host):
     assert host.check_output("date +%Z") == "UTC"
     assert host.check_output("readlink /etc/localtime") == "/usr/share/zoneinfo/Etc/UTC"
+
+
+def test_security_updates_and_no_others_are_installed_by_themselves(host, release):
+    codename = {12: "bookworm", 13: "trixie"}[release]
+    told = host.check_output("unattended-upgrade --dry-run --debug 2>&1")
+    origins = [line for line in told.splitlines() if line.startswith("Allowed origins are")]
+    assert origins == [
+        f"Allowed origins are: origin=Debian,codename={codename}-security,label=Debian-Security"
+    ]
+    excluded = [line for line in told.splitlines() if line.startswith("Initial blacklist")]
+    assert excluded == ["Initial blacklist: postgresql pgbouncer valkey redis memcached"]
+    told = host.check_output("apt-config dump Unattended-Upgrade::Automatic-Reboot")
+    assert told == 'Unattended-Upgrade::Automatic-Reboot "false";'
+
+
+def test_updates_come_at_their_time_only(host):
+    timer = host.check_output(
+        "systemctl show apt-daily-upgrade.timer --property=TimersCalendar,Persistent,ActiveState"
+        ",UnitFileState,RandomizedDelayUSec"
+    )
+    assert "OnCalendar=*-*-* 04:00:00 UTC" in timer
+    assert timer.count("OnCalendar") == 1
+    assert "Persistent=no" in timer
+    assert "RandomizedDelayUSec=1h" in timer
+    assert "ActiveState=active" in timer
+    assert "UnitFileState=enabled" in timer
+
+
+class Listener:
+    """A server on a port of the host, and whether it is reached from outside."""
+
+    def __init__(self, host, outside):
+        self.host = host
+        self.outside = outside
+
+    def reached(self, port):
+        self.host.run_expect(
+            [0],
+            f"systemd-run --quiet --collect --unit=listener-{port} python3 -m http.server"
+            f" --directory /usr/share/zoneinfo {port};"
+            f" for i in $(seq 100); do ss -Hlnt 'sport = :{port}' | grep -q . && exit; sleep 0.1;"
+            " done; exit 1",
+        )
+        try:
+            with socket.create_connection((self.outside, port), timeout=3):
+                return True
+        except TimeoutError:
+            return False
+        finally:
+            self.host.run(f"systemctl stop listener-{port}")
+
+
+@pytest.fixture
+def listener(host, address):
+    return Listener(host, address)
+
+
+def test_only_named_ports_are_open(listener):
+    """The security group lets both in, so it is the packet filter that closes one."""
+    assert listener.reached(8443)
+    assert not listener.reached(8444)
+
+
+def test_rules_without_ansibles_own_port_are_refused(host, converge):
+    before = host.check_output("nft list ruleset")
+    run = converge(common_firewall_allow=[{"port": 443}, {"port": 22, "protocol": "udp"}])
+    assert run.returncode != 0
+    assert "Ansible comes in at port 22, which common_firewall_allow would close" in run.stdout
+    assert host.check_output("nft list ruleset") == before
+
+
+def test_rules_that_shut_ansible_out_take_themselves_away(host, converge, ssh):
+    """The address is another one, so nobody can prove that he comes in."""
+    try:
+        run = converge(
+            common_firewall_allow=[{"port": 22, "sources": ["192.0.2.1/32"]}],
+            common_firewall_grace=15,
+        )
+        assert run.returncode != 0
+        assert "The packet filter was not taken into use" in run.stdout
+        deadline = time.monotonic() + 30
+        while (answer := ssh("alice", "true", "-oConnectTimeout=2")).returncode:
+            assert time.monotonic() < deadline, answer.stderr
+        enabled = ssh("alice", "systemctl is-enabled nftables").stdout.strip()
+        assert enabled == "disabled", "the next start would close it again"
+    finally:
+        run = converge()
+    assert run.returncode == 0, run.stdout
+    assert host.service("nftables").is_enabled
+    assert "ascent" in host.check_output("nft list tables")
+
+
+def test_a_setting_that_the_kernel_does_not_know_is_refused(converge):
+    run = converge(common_sysctl={"net.ipv4.no_such_setting": 1})
+    assert run.returncode != 0
+    assert "has no setting net.ipv4.no_such_setting" in run.stdout

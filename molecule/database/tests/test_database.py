@@ -6,7 +6,11 @@ import shlex
 
 import pytest
 
-CONF = "/etc/postgresql/17/main/conf.d/ascent.conf"
+
+@pytest.fixture
+def conf(release) -> str:
+    """The role's file of settings: Debian 12 has PostgreSQL 15, Debian 13 has 17."""
+    return f"/etc/postgresql/{ {12: 15, 13: 17}[release] }/main/conf.d/ascent.conf"
 
 
 def superuser(host, query: str, database: str = "postgres") -> str:
@@ -105,7 +109,11 @@ def test_the_settings_are_in_force(host):
         "data_checksums": "on",
         "effective_cache_size": "256MB",
         "idle_in_transaction_session_timeout": "5min",
+        "effective_io_concurrency": "200",
         "max_replication_slots": "20",
+        # A tenth and a fifth of the disk that is stated, 20 GiB.
+        "max_slot_wal_keep_size": "4GB",
+        "max_wal_size": "2GB",
         "max_wal_senders": "20",
         "password_encryption": "scram-sha-256",
         "server_encoding": "UTF8",
@@ -121,9 +129,9 @@ def test_the_settings_are_in_force(host):
     assert dict(row.split("|") for row in rows.splitlines()) == expected
 
 
-def test_every_line_of_the_file_is_applied(host):
+def test_every_line_of_the_file_is_applied(host, conf):
     rows = superuser(
-        host, f"SELECT name FROM pg_file_settings WHERE sourcefile = '{CONF}' AND NOT applied"
+        host, f"SELECT name FROM pg_file_settings WHERE sourcefile = '{conf}' AND NOT applied"
     )
     assert rows == ""
 
@@ -146,11 +154,11 @@ def test_changes_can_be_streamed_to_another_server(host):
 
 
 def test_a_change_is_loaded_without_a_restart_and_what_needs_one_is_reported(
-    host, converge, secrets
+    host, converge, secrets, conf
 ):
     """Also: a run that died before it told the server is finished by the next."""
     started = superuser(host, "SELECT pg_postmaster_start_time()")
-    saved = host.file(CONF).content_string
+    saved = host.file(conf).content_string
     run = converge(
         database_log_min_duration_statement="700ms",
         database_settings={"max_locks_per_transaction": 128},
@@ -163,8 +171,8 @@ def test_a_change_is_loaded_without_a_restart_and_what_needs_one_is_reported(
     assert superuser(host, "SELECT pg_postmaster_start_time()") == started
 
     # As a run leaves it that wrote the file and was killed.
-    host.run_expect([0], f"cat > {CONF} <<'END'\n{saved}END")
-    assert host.file(CONF).content_string == saved
+    host.run_expect([0], f"cat > {conf} <<'END'\n{saved}END")
+    assert host.file(conf).content_string == saved
     run = converge()
     assert run.returncode == 0, run.stdout
     assert "Reload postgresql" in run.stdout
@@ -173,12 +181,56 @@ def test_a_change_is_loaded_without_a_restart_and_what_needs_one_is_reported(
     assert superuser(host, "SELECT pg_postmaster_start_time()") == started
 
 
-def test_a_wrong_setting_is_refused_before_it_is_written(host, converge):
-    saved = host.file(CONF).content_string
+def test_a_wrong_setting_is_refused_before_it_is_written(host, converge, conf):
+    saved = host.file(conf).content_string
     run = converge(database_settings={"no_such_setting": "1"})
     assert run.returncode != 0
     assert 'unrecognized configuration parameter "no_such_setting"' in run.stdout
-    assert host.file(CONF).content_string == saved
+    assert host.file(conf).content_string == saved
+
+
+def test_the_database_has_its_extensions(host):
+    made = superuser(host, "SELECT extname FROM pg_extension ORDER BY 1", "shop")
+    assert made.splitlines() == ["pg_trgm", "plpgsql"]
+    assert superuser(host, "SELECT extname FROM pg_extension", "people") == "plpgsql"
+
+
+def test_an_extension_that_is_not_there_is_refused_with_those_that_are(converge):
+    run = converge(database_extensions={"main": ["postgis"]})
+    assert run.returncode != 0
+    told = " ".join(run.stdout.split())
+    assert "has no extension postgis. Those that it has:" in told
+    assert "pg_trgm," in told
+
+
+def test_the_monitoring_role_sees_statistics_and_no_data(host):
+    """The local user of the same name, without a password: peer."""
+    host.run_expect([0], "id monitor || useradd --system monitor")
+
+    def ask(query: str, database: str = "shop"):
+        return host.run(
+            f"runuser -u monitor -- psql -XAtv ON_ERROR_STOP=1 -d {database}"
+            f" -c {shlex.quote(query)}"
+        )
+
+    seen = ask("SELECT count(*) > 0 FROM pg_stat_activity WHERE query IS NOT NULL", "people")
+    assert seen.stdout.strip() == "t", seen.stderr
+    host.run_expect([0], "runuser -u postgres -- psql -Xqd shop -c 'CREATE TABLE data (id int)'")
+    try:
+        refused = ask("SELECT * FROM data")
+    finally:
+        host.run("runuser -u postgres -- psql -Xqd shop -c 'DROP TABLE data'")
+    assert "permission denied for table data" in refused.stderr
+    stranger = host.run("runuser -u nobody -- psql -X -U monitor -d shop -c 'SELECT 1'")
+    assert "Peer authentication failed" in stranger.stderr
+
+
+def test_poolers_that_ask_for_more_than_there_is_are_refused(converge):
+    run = converge(database_pooler_connections=50)
+    assert run.returncode != 0
+    told = " ".join(run.stdout.split())
+    assert "50 connections for each of 2 functions, 100 together" in told
+    assert "all together 85" in told
 
 
 def test_a_clear_password_is_refused_before_it_reaches_the_host(converge):

@@ -69,6 +69,12 @@ class Site:
         return dict(json.loads(body))
 
     @property
+    def serving(self) -> str:
+        """What serves, as the clients of `traffic` note it."""
+        told = self.told()
+        return f"{told['release']} {told['colour']}"
+
+    @property
     def live(self) -> str:
         """The live instance."""
         return str(self.root("basename $(readlink /srv/door/live)"))
@@ -94,6 +100,7 @@ class Site:
         done = subprocess.run(
             [
                 *("ansible-playbook", "--inventory", self.inventory, *arguments),
+                f"--limit={self.host.backend.host}",
                 *("-e", json.dumps({"entry": entry, **values}), str(SCENARIO / "operate.yml")),
             ],
             capture_output=True,

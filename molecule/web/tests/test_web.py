@@ -82,6 +82,29 @@ class TestFrontDoor:
         assert site.curl("/", "--data-binary", "@/tmp/fits")[0] == 200
         assert site.curl("/", "--data-binary", "@/tmp/large")[0] == 413
 
+    def test_a_client_that_asks_too_much_has_to_wait(self, host: Any, site: Any) -> None:
+        address = site.root("hostname -I").split()[0]
+        ask = (
+            "curl -sk -Z --parallel-immediate -o /dev/null -D - --resolve door.test:443:{} "
+            "'https://door.test/?[1-40]'"
+        )
+        heads = host.run(ask.format(address)).stdout
+        refused = heads.count(" 429")
+        assert 20 <= refused <= 30, heads
+        assert heads.lower().count("retry-after: 1") == refused
+        # At the same time, others are served.
+        assert " 429" not in host.run(ask.format("127.0.0.1")).stdout
+
+    def test_a_client_that_is_too_slow_is_cut_off(self, site: Any) -> None:
+        """Two seconds are allowed here for the head of a request."""
+        seconds = site.root(
+            'python3 -c \'import socket, time; s = socket.create_connection(("127.0.0.1", 80));'
+            ' s.sendall(b"GET / HTTP/1.1\\r\\nHost: door.test\\r\\n"); s.settimeout(20);'
+            " began = time.time()\ntry: s.recv(1)\nexcept ConnectionError: pass\n"
+            "print(time.time() - began)'"
+        )
+        assert 1 < float(seconds) < 10
+
     def test_the_access_log_is_json_without_query_strings(self, site: Any) -> None:
         site.curl("/look-for-me?token=abc", "-H", 'User-Agent: "quoted"')
         line = site.root("grep look-for-me /var/log/nginx/access.log | tail -n 1")

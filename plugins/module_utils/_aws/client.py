@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 try:
@@ -18,12 +19,16 @@ try:
         ConnectTimeoutError,
         EndpointConnectionError,
         NoCredentialsError,
+        PartialCredentialsError,
         ReadTimeoutError,
+        SSOError,
+        TokenRetrievalError,
     )
     from botocore.parsers import ResponseParserError
 except ImportError:  # AnsibleAWSModule tells the user
     pass
 
+from ansible_collections.ascent.scaling.plugins.module_utils._aws.permissions import permissions
 from ansible_collections.ascent.scaling.plugins.module_utils.retry import DeadlineExceeded, Retry
 
 # Codes that mean "slow down" (botocore, data/_retry.json and the services' error pages).
@@ -60,6 +65,14 @@ BAD_CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
+# The request's date is not AWS's, beyond what a slow line explains.
+WRONG_CLOCK = frozenset(
+    {"InvalidSignatureException", "RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"}
+)
+NEW_CREDENTIALS = (
+    "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where an instance "
+    "role gives them."
+)
 
 
 class AwsFailure(Exception):
@@ -95,10 +108,11 @@ def explain(error: Exception, operation: str, resource: str) -> str:
         prefix = f"{what} failed: {error} "
     code = error_code(cause)
     if isinstance(cause, NoCredentialsError):
-        return (
-            f"{prefix}there are no AWS credentials. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or run where an instance role gives them."
-        )
+        return f"{prefix}there are no AWS credentials. {NEW_CREDENTIALS}"
+    if isinstance(cause, PartialCredentialsError):
+        return f"{prefix}the AWS credentials are incomplete ({cause}). {NEW_CREDENTIALS}"
+    if isinstance(cause, (SSOError, TokenRetrievalError)):
+        return f"{prefix}the sign-on has ended ({cause}). Run `aws sso login`, then run again."
     if isinstance(cause, (EndpointConnectionError, ConnectTimeoutError)):
         return (
             f"{prefix}{cause} Check the region's name, the endpoint and the way to it "
@@ -110,11 +124,22 @@ def explain(error: Exception, operation: str, resource: str) -> str:
             "endpoint, whether it is up, and the way to it (network, proxy)."
         )
     if code in BAD_CREDENTIALS:
-        return f"{prefix}AWS does not accept the credentials ({code}). Renew them and run again."
-    if code in DENIED:
         return (
-            f"{prefix}the credentials lack a permission ({cause}). docs/iam/ has the policy "
-            "that a stage needs."
+            f"{prefix}AWS does not accept the credentials ({code}). Renew them and run again. (A "
+            "region that the account has not enabled answers the same.)"
+        )
+    if code in WRONG_CLOCK:
+        return (
+            f"{prefix}AWS refuses the date or the signature of the request ({code}). Set this "
+            "machine's clock; if it is right, renew the credentials."
+        )
+    if code in DENIED:
+        service = operation.partition(":")[0]
+        needed = permissions(f"{service}:{getattr(cause, 'operation_name', '')}")
+        return (
+            f"{prefix}the credentials lack the permission {' or '.join(needed)} there. AWS said: "
+            f"{cause}. The operator of stage 1 needs the policy docs/iam/stage-1.json, that of a "
+            "higher stage the one with its number: attach it, then run again."
         )
     if code in THROTTLED:
         return (
@@ -127,6 +152,19 @@ def explain(error: Exception, operation: str, resource: str) -> str:
             "the AWS Health Dashboard of the region."
         )
     return f"{prefix}{cause}"
+
+
+def region_problem(region: str, known: Iterable[str]) -> str:
+    """Return what is wrong with a region's name, empty when it is one of the `known`."""
+    regions = sorted(known)
+    if region in regions:
+        return ""
+    close = difflib.get_close_matches(region, regions)
+    return (
+        f"there is no AWS region '{region}'"
+        + (f"; did you mean {' or '.join(close)}?" if close else f", only {', '.join(regions)}.")
+        + " If it is a new one, update the Python package boto3."
+    )
 
 
 class Api:
@@ -251,7 +289,7 @@ def session_api(
     profile: str = "",
     retry: Retry | None = None,
 ) -> Api:
-    """Return the Api of a plugin that is no module. Raises AwsFailure."""
+    """Return the Api of a plugin that is no module. Raises AwsFailure, also for a wrong region."""
     try:
         session = boto3.session.Session(
             aws_access_key_id=access_key or None,
@@ -264,7 +302,13 @@ def session_api(
             "the Python package boto3 is missing: install what requirements.txt lists"
         ) from error
     except BotoCoreError as error:
-        raise AwsFailure(f"the AWS SDK's configuration does not hold: {error}") from error
+        raise AwsFailure(
+            f"the AWS SDK's configuration does not hold: {error} {NEW_CREDENTIALS}"
+        ) from error
+    partitions = session.get_available_partitions()
+    regions = [name for part in partitions for name in session.get_available_regions("ec2", part)]
+    if problem := region_problem(region, regions):
+        raise AwsFailure(problem)
     return Api(
         lambda service: session.client(
             service, endpoint_url=endpoint_url or None, config=_config()

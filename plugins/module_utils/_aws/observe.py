@@ -274,6 +274,31 @@ def key_pairs(api: Api, environment: str) -> list[Resource]:
     ]
 
 
+def root_volumes(api: Api, hosts: list[dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return (volume id, disk as `environment.disk_of` says it) of each host, by instance id."""
+    roots: dict[str, str] = {}
+    for host in hosts:
+        for device in host.get("BlockDeviceMappings", []):
+            if device["DeviceName"] == host.get("RootDeviceName") and "Ebs" in device:
+                roots[device["Ebs"]["VolumeId"]] = host["InstanceId"]
+    if not roots:
+        return {}
+    ids = [{"Name": "volume-id", "Values": sorted(roots)}]
+    return {
+        roots[volume["VolumeId"]]: (
+            volume["VolumeId"],
+            {
+                "gib": volume["Size"],
+                "type": volume["VolumeType"],
+                # A gp3 volume always states both; where they are missing, it is the baseline.
+                "iops": volume.get("Iops") or 3000,
+                "throughput": volume.get("Throughput") or 125,
+            },
+        )
+        for volume in api.pages("ec2", "describe_volumes", "Volumes", Filters=ids)
+    }
+
+
 def instances(api: Api, environment: str) -> list[Resource]:
     """Return the hosts that are there; one that was terminated is not."""
     reservations = api.pages(
@@ -285,8 +310,10 @@ def instances(api: Api, environment: str) -> list[Resource]:
             {"Name": "instance-state-name", "Values": STANDING},
         ],
     )
+    hosts = [host for group in reservations for host in group["Instances"]]
+    disks = root_volumes(api, hosts)
     found: list[Resource] = []
-    for item in [host for group in reservations for host in group["Instances"]]:
+    for item in hosts:
         tags = tag_map(item)
         profile = item.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2]
         required = item.get("MetadataOptions", {}).get("HttpTokens") == "required"
@@ -303,9 +330,11 @@ def instances(api: Api, environment: str) -> list[Resource]:
                     "profile": profile or None,
                     "metadata": "IMDSv2 required" if required else "IMDSv1 allowed",
                     "state": "running" if state == "pending" else state,
+                    "disk": disks.get(item["InstanceId"], ("", None))[1],
                     "tags": tags,
                 },
                 "facts": {
+                    "volume": disks.get(item["InstanceId"], ("", None))[0],
                     "private_address": item.get("PrivateIpAddress"),
                     "public_address": item.get("PublicIpAddress"),
                     "image": item.get("ImageId"),
@@ -354,11 +383,17 @@ def bucket(api: Api, name: str) -> list[Resource]:
     )
     policy = read("get_bucket_policy", "NoSuchBucketPolicy").get("Policy")
     tags = tag_map(read("get_bucket_tagging", "NoSuchTagSet"))
-    keep: dict[str, Any] = {"keep_days": None, "keep_old_versions_days": None}
+    keep: dict[str, Any] = {
+        "expire_days": None,
+        "expire_lone_delete_markers": False,
+        "keep_old_versions_days": None,
+    }
     lifecycle = read("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
     for item in lifecycle.get("Rules", []):
         if item.get("ID") == "ascent-backups" and item.get("Status") == "Enabled":
-            keep["keep_days"] = item.get("Expiration", {}).get("Days")
+            expiration = item.get("Expiration", {})
+            keep["expire_days"] = expiration.get("Days")
+            keep["expire_lone_delete_markers"] = expiration.get("ExpiredObjectDeleteMarker", False)
             keep["keep_old_versions_days"] = item.get("NoncurrentVersionExpiration", {}).get(
                 "NoncurrentDays"
             )
@@ -442,6 +477,7 @@ def dns(api: Api, environment: str, zone: str) -> list[Resource]:
         )
         tags = tag_map((answer or {}).get("ResourceTagSet", {}))
         details = api.call("route53", "get_hosted_zone", wanted, Id=zone_id) or {}
+        others: dict[str, str] = {}
         found.append(
             {
                 "kind": "dns_zone",
@@ -451,6 +487,7 @@ def dns(api: Api, environment: str, zone: str) -> list[Resource]:
                 "facts": {
                     "foreign": tags.get("ascent:environment") != environment,
                     "name_servers": sorted(details.get("DelegationSet", {}).get("NameServers", [])),
+                    "others": others,
                 },
             }
         )
@@ -461,8 +498,15 @@ def dns(api: Api, environment: str, zone: str) -> list[Resource]:
             wanted,
             HostedZoneId=zone_id,
         ):
+            name = record["Name"].rstrip(".")
+            if record["Type"] in ("A", "AAAA", "CNAME") and not (
+                record["Type"] == "A" and "ResourceRecords" in record
+            ):
+                target = record.get("AliasTarget", {}).get("DNSName") or ", ".join(
+                    value["Value"] for value in record.get("ResourceRecords", [])
+                )
+                others[name] = f"{record['Type']} {target.rstrip('.')}"
             if record["Type"] == "A" and "ResourceRecords" in record:
-                name = record["Name"].rstrip(".")
                 found.append(
                     {
                         "kind": "dns_record",

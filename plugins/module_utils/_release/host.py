@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -37,7 +38,10 @@ from ansible_collections.ascent.scaling.plugins.module_utils._release.plan impor
 
 MARKER = ".ascent-release.json"
 _MIGRATED = ".ascent-migrated"
-_CREATING = ".creating-"
+CREATING = ".creating-"
+# Below the ports that kernels give to clients (ip_local_port_range begins at 32768) and above
+# those of the services that hosts run.
+_PORTS = range(20000, 21000)
 # The switch leads new connections away at once; one that was under way shows within
 # microseconds. Idle three times in a row, 50 ms apart, is idle.
 _IDLE_LOOKS, _IDLE_PAUSE = 3, 0.05
@@ -108,9 +112,12 @@ class Settings:
     build_timeout: float = 1800
     migrate: str = ""
     migrate_timeout: float = 1800
+    migrate_environment: Mapping[str, str] = field(default_factory=dict)
     start: str = ""
+    listen: str = "socket"
     path: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    secret: tuple[str, ...] = ()  # the names of those that are secret
     archive: str = ""
     health_path: str = "/"
     health_host: str = "localhost"
@@ -151,10 +158,10 @@ def locked(layout: Layout, timeout: float) -> Iterator[IO[str]]:
 def read(layout: Layout) -> Found:
     """Return what stands on the host; a host without the application is empty."""
     releases, instances, litter = {}, {}, []
-    for folder in _folders(layout.base / "releases"):
+    for folder in folders_of(layout.base / "releases"):
         releases[folder.name] = _read_release(folder)
-    for folder in _folders(layout.base / "instances"):
-        found = None if folder.name.startswith(_CREATING) else _read_instance(folder)
+    for folder in folders_of(layout.base / "instances"):
+        found = None if folder.name.startswith(CREATING) else _read_instance(folder)
         if found is None:
             litter.append(f"instances/{folder.name}")
         else:
@@ -166,6 +173,10 @@ def read(layout: Layout) -> Found:
         live=live,
         running=frozenset(_running(layout)),
         litter=tuple(litter),
+        in_use=frozenset(
+            Path(os.readlink(link)).name  # noqa: PTH115
+            for link in layout.base.glob("workers/*/*/release")
+        ),
     )
 
 
@@ -175,10 +186,14 @@ def read_environment(layout: Layout, name: str) -> dict[str, str]:
     if not name or not path.exists():
         return {}
     values = instance.parse_environment(path.read_text(encoding="utf-8"))
-    return {key: value for key, value in values.items() if key not in instance.RESERVED}
+    own = {*instance.RESERVED}
+    if (path.parent / "port").exists():
+        own |= {"PORT"} | ({"HOST"} if values.get("HOST") == instance.LOOPBACK else set())
+    return {key: value for key, value in values.items() if key not in own}
 
 
-def _folders(parent: Path) -> list[Path]:
+def folders_of(parent: Path) -> list[Path]:
+    """Return the folders in a folder, which need not be there."""
     if not parent.is_dir():
         return []
     return sorted(item for item in parent.iterdir() if item.is_dir() and not item.is_symlink())
@@ -203,12 +218,13 @@ def _read_instance(folder: Path) -> Instance | None:
         told = json.loads((folder / "instance.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return Instance(folder.name, **told)
+    lists = {key: tuple(told.pop(key, ())) for key in ("path", "secret")}
+    return Instance(folder.name, **told, **lists)
 
 
 def _running(layout: Layout) -> list[str]:
     prefix, suffix = f"{layout.application}@", ".service"
-    listed = _systemctl(
+    listed = systemctl(
         "list-units", "--all", "--plain", "--no-legend", "--full", f"{prefix}*{suffix}"
     ).stdout
     return [
@@ -218,12 +234,22 @@ def _running(layout: Layout) -> list[str]:
     ]
 
 
-def _systemctl(*arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+def systemctl(*arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run systemctl; with `check` a failure raises HostError."""
     # No deadline here: systemd has its own for each job.
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise HostError(f"systemctl {' '.join(arguments)} failed: {done.stderr.strip()}")
     return done
+
+
+def read_journal(unit: str, since: float) -> str:
+    """Return what a unit wrote since a moment (epoch), the middle left out if it is long."""
+    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False, timeout=60)
+    command = ["journalctl", "--no-pager", "--quiet", "--output=short-iso", f"--unit={unit}"]
+    command += ["--lines=2000", f"--since=@{since:.6f}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return excerpt(done.stdout.strip())
 
 
 class Deployment:
@@ -308,7 +334,7 @@ class Deployment:
         _give_to_root(folder)
         told = {"release": name, "digest": self.desired.digest, "built_at": time.time()}
         os.sync()  # the marker must not survive a power cut that its release did not
-        _write(folder / MARKER, json.dumps(told) + "\n", 0o644)
+        write_file(folder / MARKER, json.dumps(told) + "\n", 0o644)
 
     def migrate(self, name: str) -> None:
         """Run the release's migration once, while the old release serves."""
@@ -316,30 +342,39 @@ class Deployment:
             ["/bin/sh", "-c", self.settings.migrate],
             f"the migration `{self.settings.migrate}`",
             self.layout.release(name),
-            self._process_environment(name) | dict(self.settings.environment) | {"RELEASE": name},
+            self._process_environment(name)
+            | dict(self.settings.environment)
+            | dict(self.settings.migrate_environment)
+            | {"RELEASE": name},
             self.settings.migrate_timeout,
         )
-        _write(self.layout.release(name) / _MIGRATED, "", 0o644)
+        write_file(self.layout.release(name) / _MIGRATED, "", 0o644)
 
     def create(self, name: str) -> None:
         """Lay down the instance, whole or not at all."""
         layout, release = self.layout, self.desired.release
         final = layout.instance(name)
         final.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=_CREATING, dir=final.parent))
+        made = Path(tempfile.mkdtemp(prefix=CREATING, dir=final.parent))
         made.chmod(0o755)
         values = {
             **self.settings.environment,
             "RELEASE": release,
             "SOCKET": str(layout.socket(name)),
         }
+        if self.settings.listen == "port":
+            port = _free_port(layout)
+            values = {"HOST": instance.LOOPBACK, **values, "PORT": str(port)}
+            write_file(made / "port", f"PORT={port}\n", 0o644)
         (made / "release").symlink_to(f"../../releases/{release}")
         (made / "socket").symlink_to(layout.socket(name))
-        _write(made / "environment", instance.render_environment(values), 0o640, self.settings.user)
+        write_file(
+            made / "environment", instance.render_environment(values), 0o640, self.settings.user
+        )
         start = instance.render_start(
             self.settings.start, self.settings.path, str(layout.release(release))
         )
-        _write(made / "start", start, 0o755)
+        write_file(made / "start", start, 0o755)
         live = self.found.live_instance
         told = {
             "release": release,
@@ -347,17 +382,19 @@ class Deployment:
             "previous": self.plan.previous,
             "rolled_back": self.desired.rollback
             or bool(live and live.release == release and live.rolled_back),
+            "path": self.settings.path,
+            "secret": self.settings.secret,
         }
-        _write(made / "instance.json", json.dumps(told) + "\n", 0o600)
+        write_file(made / "instance.json", json.dumps(told) + "\n", 0o600)
         made.rename(final)
 
     def start(self, name: str) -> None:
         """Start the unit of an instance beside the one that serves."""
         unit = self.layout.unit(name)
-        _systemctl("reset-failed", unit)
-        if "yes" in _systemctl("show", "-P", "NeedDaemonReload", unit).stdout:
-            _systemctl("daemon-reload", check=True)
-        done = _systemctl("start", unit)
+        systemctl("reset-failed", unit)
+        if "yes" in systemctl("show", "-P", "NeedDaemonReload", unit).stdout:
+            systemctl("daemon-reload", check=True)
+        done = systemctl("start", unit)
         if done.returncode:
             self._give_up(name, f"its unit did not start: {done.stderr.strip()}")
 
@@ -387,7 +424,7 @@ class Deployment:
             good = good + 1 if answer.healthy else 0
             if good < _HEALTHY_IN_A_ROW:
                 time.sleep(_GATE_PAUSE)
-                shown = _systemctl("show", "-P", "NRestarts", self.layout.unit(name)).stdout
+                shown = systemctl("show", "-P", "NRestarts", self.layout.unit(name)).stdout
                 deaths = int(shown.strip() or 0)
 
     def switch(self, name: str) -> None:
@@ -417,13 +454,13 @@ class Deployment:
 
     def stop(self, name: str) -> None:
         """Stop the unit of an instance gracefully."""
-        _systemctl("stop", self.layout.unit(name), check=True)
-        _systemctl("reset-failed", self.layout.unit(name))
+        systemctl("stop", self.layout.unit(name), check=True)
+        systemctl("reset-failed", self.layout.unit(name))
 
     def remove(self, name: str) -> None:
         """Remove an instance that no longer runs, with the secrets in its environment."""
         # Out of the namespace first, so that a killed run leaves litter and not half an instance.
-        gone = self.layout.base / "instances" / f"{_CREATING}{name}-removed"
+        gone = self.layout.base / "instances" / f"{CREATING}{name}-removed"
         self.layout.instance(name).rename(gone)
         shutil.rmtree(gone)
         self.layout.socket(name).unlink(missing_ok=True)
@@ -436,8 +473,8 @@ class Deployment:
     def _give_up(self, name: str, why: str) -> None:
         """Take a failed instance away, say why and what serves."""
         unit = self.layout.unit(name)
-        result = _systemctl("show", "-P", "Result", unit).stdout.strip()
-        journal = self._journal(unit)
+        result = systemctl("show", "-P", "Result", unit).stdout.strip()
+        journal = read_journal(unit, self.begun)
         if name != self.found.live:
             with suppress(HostError):
                 self.stop(name)
@@ -447,14 +484,6 @@ class Deployment:
             f"{'' if result == 'success' else f' ({result})'}: {why}. {self._serving()} "
             f"Its journal:\n{journal or '(empty)'}"
         )
-
-    def _journal(self, unit: str) -> str:
-        """Return what a unit wrote in this run, the middle left out if it is long."""
-        subprocess.run(["journalctl", "--sync"], capture_output=True, check=False, timeout=60)
-        command = ["journalctl", "--no-pager", "--quiet", "--output=short-iso", f"--unit={unit}"]
-        command += ["--lines=2000", f"--since=@{self.begun:.6f}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        return excerpt(done.stdout.strip())
 
     def _serving(self) -> str:
         live = self.found.live_instance
@@ -527,7 +556,21 @@ class Deployment:
             )
 
 
-def _write(path: Path, text: str, mode: int, group: str | None = None) -> None:
+def _free_port(layout: Layout) -> int:
+    """Return a port of the loopback address that no instance has, of any application here."""
+    noted = (layout.root / "srv").glob("*/instances/*/port")
+    taken = {path.read_text(encoding="utf-8").strip().partition("=")[2] for path in noted}
+    for port in _PORTS:
+        if str(port) in taken:
+            continue
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((instance.LOOPBACK, port))
+            return port
+    raise HostError(f"No port from {_PORTS[0]} to {_PORTS[-1]} is free at {instance.LOOPBACK}")
+
+
+def write_file(path: Path, text: str, mode: int, group: str | None = None) -> None:
     """Write a file whole or not at all."""
     fresh = path.with_name(f".{path.name}.new")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:

@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Set for each instance by `files_of`; a user's value would be ignored without a word.
+# Set for each instance when it is created; a user's value would be ignored without a word.
 RESERVED = ("SOCKET", "RELEASE")
+# Besides, when the application listens at a port; HOST may be given.
+RESERVED_WITH_PORT = (*RESERVED, "PORT")
+LOOPBACK = "127.0.0.1"
 
 
 class InstanceError(Exception):
@@ -46,16 +49,21 @@ def render_start(command: str, path: Sequence[str], release_folder: str) -> str:
 
 
 def checksum(
-    environment: Mapping[str, str], command: str, path: Sequence[str], unit_checksum: str
+    environment: Mapping[str, str],
+    command: str,
+    path: Sequence[str],
+    unit_checksum: str,
+    listen: str = "socket",
 ) -> str:
     """Return what tells two instances of one release apart, as SHA-256 (hexadecimal)."""
-    whole = json.dumps([sorted(environment.items()), command, list(path), unit_checksum])
-    return hashlib.sha256(whole.encode()).hexdigest()
+    whole = [sorted(environment.items()), command, list(path), unit_checksum, listen]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
-def check_environment(environment: Mapping[str, str]) -> None:
+def check_environment(environment: Mapping[str, str], listen: str = "socket") -> None:
     """Raise InstanceError if a variable is reserved or cannot be written."""
-    taken = sorted(set(RESERVED) & set(environment))
+    reserved = RESERVED_WITH_PORT if listen == "port" else RESERVED
+    taken = sorted(set(reserved) & set(environment))
     if taken:
         raise InstanceError(f"{', '.join(taken)}: set for each instance, not to be given")
     render_environment(environment)

@@ -42,6 +42,8 @@ class Instance:
     checksum: str
     previous: str = ""  # the release that was live before this one
     rolled_back: bool = False
+    path: tuple[str, ...] = ()  # folders of the release in front of PATH
+    secret: tuple[str, ...] = ()  # names of the variables whose values are secrets
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Found:
     live: str = ""
     running: frozenset[str] = frozenset()  # instances whose unit is not stopped
     litter: tuple[str, ...] = ()  # paths left by a killed run
+    in_use: frozenset[str] = frozenset()  # releases that background processes run
 
     @property
     def live_instance(self) -> Instance | None:
@@ -213,8 +216,8 @@ def _previous_of_new(release: str, found: Found) -> str:
 
 
 def _surplus(desired: Desired, found: Found, previous: str) -> list[str]:
-    """Return the releases that go: all but the newest `keep`, the live and the previous one."""
-    wanted = {desired.release, previous} - {""}
+    """Return the releases that go: all but the newest `keep`, and those that are needed."""
+    wanted = ({desired.release, previous} | found.in_use) - {""}
     built = [release for release in found.releases.values() if release.built]
     others = sorted(
         (release for release in built if release.name not in wanted),

@@ -112,9 +112,9 @@ def digest(root: Path, exclude: Sequence[str] = (), recipe: Sequence[str] = ()) 
     return total.hexdigest()
 
 
-def release_name(tree_digest: str) -> str:
-    """Return the name of the release that a digest stands for."""
-    return tree_digest[:RELEASE_DIGITS]
+def release_name(tree_digest: str, label: str = "") -> str:
+    """Return the name of the release that a digest stands for, after a label that people know."""
+    return f"{label}-{tree_digest[:6]}" if label else tree_digest[:RELEASE_DIGITS]
 
 
 def pack(root: Path, out: BinaryIO, exclude: Sequence[str] = ()) -> None:

@@ -989,6 +989,20 @@ def hold_lock(path: Path) -> int:
     return fd
 
 
+def lives(process: dict[str, Any] | None) -> bool:
+    """Tell whether a process of this machine still runs: its number, and its start in ticks.
+
+    Both are of /proc/<pid>/stat (proc(5), fields 1 and 22). Without a process, always.
+    """
+    if not process:
+        return True
+    try:
+        fields = Path(f"/proc/{process['pid']}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] != "Z" and fields[19] == str(process["started"])
+
+
 def run(config: dict[str, Any]) -> str:
     """Probe until told to stop; return why it ended."""
     directory = Path(config["directory"])
@@ -1045,10 +1059,13 @@ def run(config: dict[str, Any]) -> str:
             loops += probe.loops
         waiting = refused
         left = max(0.0, end_at - time.monotonic())
+        owner = config.get("while_run")
         try:
-            reason = reasons.get(timeout=min(left, 1.0) if waiting else left)
+            reason = reasons.get(timeout=min(left, 1.0) if waiting or owner else left)
         except queue.Empty:
             reason = "time limit" if time.monotonic() >= end_at else ""
+            if not lives(owner):
+                reason = "the run that it watched for is over"
     with contextlib.suppress(JournalFull):
         journal.append("stopping", reserve=True)
     for loop in loops:

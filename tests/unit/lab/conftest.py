@@ -21,6 +21,7 @@ from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplateBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.general import General
+from moto.s3.models import FakeBucket
 
 from lab import ec2, mends
 from lab.ec2 import LabEC2Backend
@@ -38,6 +39,7 @@ REPLACED: list[tuple[Any, str]] = [
     (elastic_ip_addresses, "random_ip"),
     (Instance, "instance_status"),
     (General, "get_console_output"),
+    (FakeBucket, "get_permission"),
     (ec2_backends, "backend"),
 ]
 

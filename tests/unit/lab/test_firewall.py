@@ -138,3 +138,10 @@ def test_flows_are_forgotten_of_addresses_that_moved(
     before: tuple[Interface, ...], after: tuple[Interface, ...], expected: list[str]
 ) -> None:
     assert moved(Network(before), Network(after)) == expected
+
+
+def test_hosts_reach_the_api_and_s3_by_tls_and_nothing_else_of_the_lab() -> None:
+    rules = chain(compile_rules(network(host(4, "sg-a")), LAB), "services")
+    assert "ip daddr != 198.18.7.2 drop" in rules
+    assert "tcp dport != { 4566, 443 } drop" in rules
+    assert rules.index("tcp dport != { 4566, 443 } drop") < len(rules) - 1, "the groups come last"

@@ -14,6 +14,8 @@ from lab.errors import LabError
 from lab.hosts import MemoryUse, meminfo
 from lab.image import amis, private_certificates, recipe, releases
 
+AUTHORITY = b"-----BEGIN CERTIFICATE-----"
+
 
 def pem(body: bytes) -> str:
     text = base64.encodebytes(body).decode()
@@ -21,8 +23,8 @@ def pem(body: bytes) -> str:
 
 
 def test_the_tag_follows_the_recipe() -> None:
-    one = recipe("trixie")
-    assert one.tag == recipe("trixie").tag
+    one = recipe("trixie", AUTHORITY)
+    assert one.tag == recipe("trixie", AUTHORITY).tag
     changes = [
         replace(one, release="bookworm"),
         replace(one, packages=(*one.packages, "mc")),
@@ -40,16 +42,16 @@ def test_every_ami_has_a_release_and_a_name_as_debians() -> None:
     for ami in amis():
         assert ami.release in releases()
         assert ami.name.startswith("debian-")
-        recipe(ami.release)
+        recipe(ami.release, AUTHORITY)
 
 
 def test_an_unknown_release_is_refused() -> None:
     with pytest.raises(LabError, match="trixie"):
-        recipe("sid")
+        recipe("sid", AUTHORITY)
 
 
 def test_the_recipes_files_belong_to_root() -> None:
-    with tarfile.open(fileobj=io.BytesIO(recipe("trixie").overlay())) as archive:
+    with tarfile.open(fileobj=io.BytesIO(recipe("trixie", AUTHORITY).overlay())) as archive:
         members = archive.getmembers()
     assert "etc/cloud/cloud.cfg.d/90_ascent_lab.cfg" in [member.name for member in members]
     assert {(member.uid, member.gid, member.mode) for member in members} == {(0, 0, 0o644)}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from lab.mends import _replace, cloudwatch, dynamodb, ec2
+from lab.mends import _replace, cloudwatch, dynamodb, ec2, s3
 
 
 def test_every_mend_has_its_test() -> None:
-    mends = {mend.__name__ for module in (cloudwatch, dynamodb, ec2) for mend in module.MENDS}
+    mends = {mend.__name__ for module in (cloudwatch, dynamodb, ec2, s3) for mend in module.MENDS}
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert mends <= tests
 
@@ -118,3 +119,27 @@ def test_alarms_begin_without_data(client: Any) -> None:
         MetricName="m", Namespace="n", Period=60, Statistic="Sum", Threshold=1,
     )  # fmt: skip
     assert api.describe_alarms()["MetricAlarms"][0]["StateValue"] == "INSUFFICIENT_DATA"
+
+
+def test_policies_against_plain_http_let_the_rest_in(client: Any) -> None:
+    api = client("s3")
+    api.create_bucket(Bucket="backups")
+    api.put_object(Bucket="backups", Key="a", Body=b"kept")
+    refuse = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": ["arn:aws:s3:::backups", "arn:aws:s3:::backups/*"],
+    }
+
+    def judged_by(statement: dict[str, Any]) -> None:
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        api.put_bucket_policy(Bucket="backups", Policy=json.dumps(policy))
+
+    judged_by({**refuse, "Condition": {"Bool": {"aws:SecureTransport": "false"}}})
+    assert api.get_object(Bucket="backups", Key="a")["Body"].read() == b"kept"
+    assert api.head_object(Bucket="backups", Key="a")["ContentLength"] == 4
+    judged_by(refuse)
+    with pytest.raises(ClientError) as refused:
+        api.get_object(Bucket="backups", Key="a")
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403

@@ -24,7 +24,7 @@ DESCRIPTION: dict[str, Any] = {
             "name": "box",
             "tiers": ["web", "database"],
             "size": "t3.small",
-            "disk_gib": 20,
+            "disk": 20,
             "subnet": "public",
             "zone": "us-east-1a",
             "security_groups": ["host", "web"],
@@ -36,5 +36,5 @@ DESCRIPTION: dict[str, Any] = {
     "dns_zone": "shop.test",
     "public_key": "ssh-ed25519 "
     "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me",
-    "backup_bucket": {"keep_days": 35, "keep_old_versions_days": 14},
+    "backup_bucket": {"keep_old_versions_days": 14},
 }

@@ -6,10 +6,20 @@ from typing import Any
 
 import boto3
 import pytest
-from ansible_collections.ascent.scaling.plugins.module_utils._aws.client import Api, AwsFailure
+from ansible_collections.ascent.scaling.plugins.module_utils._aws.client import (
+    Api,
+    AwsFailure,
+    region_problem,
+    session_api,
+)
 from ansible_collections.ascent.scaling.plugins.module_utils.retry import Retry
 from botocore.config import Config
-from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    UnauthorizedSSOTokenError,
+)
 from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
@@ -76,8 +86,13 @@ def test_what_does_not_pass_ends_with_a_sentence(
 @pytest.mark.parametrize(
     ("code", "word"),
     [
-        ("AccessDeniedException", "docs/iam/"),
+        (
+            "AccessDeniedException",
+            "ssm:get_parameter on /ascent/lab/stage failed: .* permission ssm:GetParameter "
+            ".* docs/iam/stage-1.json",
+        ),
         ("ExpiredTokenException", "Renew them"),
+        ("RequestTimeTooSkewed", "clock"),
         ("ValidationException", "ValidationException"),
     ],
 )
@@ -99,6 +114,8 @@ def test_missing_is_none_where_it_may_be_missing(stubbed: Any) -> None:
     ("error", "word"),
     [
         (NoCredentialsError(), "AWS_PROFILE"),
+        (PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), "incomplete"),
+        (UnauthorizedSSOTokenError(), "aws sso login"),
         (EndpointConnectionError(endpoint_url="http://x"), "region's name"),
         (ResponseParserError("no element found"), "is not AWS"),
     ],
@@ -110,3 +127,19 @@ def test_no_way_to_aws_is_told(error: Exception, word: str) -> None:
 
     with pytest.raises(AwsFailure, match=word):
         ask(Api(lambda _: Client()))
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [("us-east-1", ""), ("us-esat-1", "did you mean us-east-1"), ("moon", "only eu-west-1, us")],
+)
+def test_a_region_that_is_none_is_told(region: str, words: str) -> None:
+    problem = region_problem(region, ["us-east-1", "eu-west-1"])
+    assert (words in problem) if words else problem == ""
+
+
+def test_the_sdk_knows_the_regions_of_all_partitions() -> None:
+    for region in ("eu-central-1", "cn-north-1", "us-gov-west-1"):
+        session_api(region, access_key="a", secret_key="b")
+    with pytest.raises(AwsFailure, match="did you mean eu-"):
+        session_api("eu-centrall-1", access_key="a", secret_key="b")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +59,15 @@ def test_sound_settings_have_no_problem() -> None:
         ({"functions": {}}, "ascent_functions"),
         ({"functions": {"main": {"database": "shop"}}}, "lacks 'role'"),
         ({"functions": {"main": {"database": "Shop'", "role": "shop"}}}, "Shop'"),
+        ({"functions": {"main": {"database": "postgres", "role": "shop"}}}, "is taken"),
+        ({"functions": {"main": {"database": "shop", "role": "pg_shop"}}}, "is taken"),
+        ({"domain": f"{'a' * 50}.{'b' * 20}.test", "dns_zone": "test"}, "room for 64"),
+        ({"domain_aliases": ["www_1.shop.test"]}, "domain_aliases"),
+        ({"domain_aliases": ["www.other.test"]}, "www.other.test' does not end with"),
+        ({"application": {"name": "Shop!"}}, "ascent_application.name"),
+        ({"application": {"name": "a" * 32}}, "ascent_application.name"),
+        ({"application": {"name": "postgres"}}, "have already"),
+        ({"application": {"name": "shop", "health_path": "up; x"}}, "health_path"),
     ],
 )
 def test_each_mistake_is_named(change: dict[str, Any], word: str) -> None:
@@ -67,6 +78,32 @@ def test_each_mistake_is_named(change: dict[str, Any], word: str) -> None:
 
 def test_all_mistakes_are_named_at_once() -> None:
     assert len(env.problems({})) >= 6
+
+
+@pytest.mark.parametrize(
+    ("values", "others", "taken"),
+    [
+        (["198.51.100.7"], {}, {}),
+        (["198.51.100.9"], {}, {"shop.test": "198.51.100.9"}),
+        ([], {"shop.test": "CNAME old.test"}, {"shop.test": "CNAME old.test"}),
+        (["198.51.100.7"], {"shop.test": "AAAA 2001:db8::1"}, {"shop.test": "AAAA 2001:db8::1"}),
+        ([], {"mail.shop.test": "CNAME old.test"}, {}),
+    ],
+)
+def test_names_that_lead_elsewhere_are_told(
+    values: list[str], others: dict[str, str], taken: dict[str, str]
+) -> None:
+    found: list[env.Resource] = [
+        {
+            "kind": "elastic_ip",
+            "name": "box",
+            "attributes": {},
+            "facts": {"address": "198.51.100.7"},
+        },
+        {"kind": "dns_zone", "name": "shop.test", "attributes": {}, "facts": {"others": others}},
+        {"kind": "dns_record", "name": "shop.test A", "attributes": {"values": values}},
+    ]
+    assert env.taken_names(["Shop.test."], found) == taken
 
 
 def test_subnets_never_overlap_and_a_new_zone_moves_none() -> None:
@@ -207,3 +244,42 @@ def test_a_diff_shows_nothing_before_a_creation() -> None:
     [first, *_] = env.diffs(env.compare(wanted(), [])["changes"])
     assert first["before"] == ""
     assert '"cidr": "10.42.0.0/16"' in first["after"]
+
+
+def test_hosts_delete_backups_but_never_what_was_deleted() -> None:
+    policy = env.host_policy(DESCRIPTION, "aws", "123456789012", "us-east-1")
+    rights = {statement["Sid"]: statement for statement in policy["Statement"]}
+    backups = rights["WriteAndReadBackups"]
+    assert backups["Action"] == [
+        "s3:AbortMultipartUpload",
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:PutObject",
+    ]
+    assert backups["Resource"] == "arn:aws:s3:::ascent-lab-backup-123456789012/lab/*"
+    assert rights["ListBackups"]["Condition"] == {"StringLike": {"s3:prefix": ["lab/*"]}}
+
+
+def test_the_bucket_removes_by_age_only_what_was_deleted_or_replaced() -> None:
+    bucket = next(item for item in wanted() if item["kind"] == "bucket")["attributes"]
+    assert bucket["expire_days"] is None
+    assert bucket["expire_lone_delete_markers"] is True
+    assert bucket["keep_old_versions_days"] == 14
+
+
+def test_a_bucket_that_expires_backups_by_age_is_mended() -> None:
+    found = standing(wanted())
+    bucket = next(item for item in found if item["kind"] == "bucket")
+    bucket["attributes"]["expire_days"] = 35
+    [change] = env.compare(wanted(), found)["changes"]
+    assert (change["kind"], change["after"]) == ("bucket", {"expire_days": None})
+
+
+def test_the_hosts_are_told_the_buckets_own_name() -> None:
+    """playbooks/vars/roles.yml writes the name once more, for the hosts."""
+    text = (Path(__file__).parents[4] / "playbooks/vars/roles.yml").read_text()
+    written = re.search(
+        r"'ascent-' ~ ascent_environment ~ '-backup-' ~ [^\n]*__ascent_account", text
+    )
+    assert written
+    assert env.bucket_name("lab", "123456789012") == "ascent-lab-backup-123456789012"

@@ -75,6 +75,12 @@ def test_a_host_without_a_name_is_called_by_its_id() -> None:
     assert list(build(instance(tags={"ascent:name": ""})).hosts) == ["i-1"]
 
 
+@pytest.mark.parametrize("tag", ["ascent:name", "ascent:tier"])
+def test_a_host_without_a_tag_is_told(tag: str) -> None:
+    [warning] = build(instance(tags={tag: ""})).warnings
+    assert f"i-1 is one of the environment lab by its tag, but has no {tag}" in warning
+
+
 @pytest.mark.parametrize(
     ("connection", "expected"),
     [

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from itertools import pairwise
@@ -284,3 +285,13 @@ def test_each_loop_has_its_own_rate_and_none_is_above_the_cap(tmp_path: Path) ->
     probe = program.HttpProbe(config, journal(tmp_path / "j"), program.Watchdog(), print)
     assert [round(1 / loop._interval) for loop in probe.loops] == [50, 1, 4]
     assert probe.describe()["journey_rates"] == {"a": 1.0, "b": 4.0}
+
+
+def test_a_process_lives_while_its_number_and_its_start_are_the_same() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        assert program.lives({"pid": process.pid, "started": started})
+        assert not program.lives({"pid": process.pid, "started": "1"}), "another with its number"
+        process.kill()
+    assert not program.lives({"pid": process.pid, "started": started})
+    assert program.lives(None), "whoever watches for no run is not ended by one"

@@ -310,8 +310,9 @@ def test_what_the_user_gives_is_neither_read_nor_stored(api: Counted) -> None:
 
 
 def test_a_faster_run_wins(api: Counted) -> None:
-    assert environment_secrets.keep(api, "lab", "ascent/lab/cache", "first") == "first"
-    assert environment_secrets.keep(api, "lab", "ascent/lab/cache", "second") == "first"
+    kept = environment_secrets.Kept(api, "lab", "cache")
+    assert kept.create("first") == "first"
+    assert kept.create("second") == "first"
 
 
 def test_a_secret_marked_for_deletion_is_told(api: Counted) -> None:
@@ -332,6 +333,116 @@ def test_an_ssh_key_comes_with_its_public_half(api: Counted) -> None:
 def test_an_unknown_kind_is_refused(api: Counted) -> None:
     with pytest.raises(AwsFailure, match="no such kind"):
         environment_secrets.bring(api, "lab", {"x": "poem"}, [], False)
+
+
+def rotation(api: Api, *names: str, step: str, keep: tuple[str, ...] = ()) -> list[str]:
+    return environment_secrets.rotate(api, "lab", list(names), step, list(keep), dry=False)
+
+
+def valid(api: Api, name: str) -> list[int]:
+    """The generations that are valid, the one in use first."""
+    return [entry["generation"] for entry in secrets(api)["accepted"][name]]
+
+
+def test_a_rotation_goes_from_one_value_over_two_to_the_next(api: Counted) -> None:
+    first = secrets(api)["secrets"]
+    assert rotation(api, "cache", step="prepare") == ["prepare cache generation 2"]
+    assert secrets(api)["secrets"] == first, "a prepared value is not in use"
+    assert valid(api, "cache") == [1, 2]
+    assert rotation(api, "cache", step="promote") == ["promote cache generation 2"]
+    assert valid(api, "cache") == [2, 1]
+    assert secrets(api)["rotating"] == ["cache"]
+    assert rotation(api, "cache", step="retire") == ["retire cache generation 1"]
+    assert valid(api, "cache") == [2]
+    last = secrets(api)
+    assert last["rotating"] == []
+    assert last["secrets"]["cache"] != first["cache"]
+    assert last["secrets"]["database_main"] == first["database_main"]
+
+
+@pytest.mark.parametrize("step", ["prepare", "promote", "retire"])
+def test_each_step_may_be_repeated(api: Counted, step: str) -> None:
+    secrets(api)
+    for name in ("prepare", "promote", "retire"):
+        rotation(api, "cache", "database_main", step=name)
+        if name == step:
+            break
+    before = secrets(api)
+    if step != "retire":  # after it, nothing tells a repetition from the next rotation
+        assert rotation(api, "cache", "database_main", step="prepare") == []
+    assert rotation(api, "cache", "database_main", step=step) == []
+    assert secrets(api) == before
+
+
+def test_a_run_killed_between_two_promotions_rotates_nothing_twice(api: Counted) -> None:
+    secrets(api)
+    rotation(api, "cache", "database_main", step="prepare")
+    rotation(api, "cache", step="promote")
+    assert rotation(api, "cache", "database_main", step="prepare") == []
+    assert rotation(api, "cache", "database_main", step="promote") == [
+        "promote database_main generation 2"
+    ]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_promotion_killed_between_its_calls_is_ended(api: Counted, calls: int) -> None:
+    secrets(api)
+    rotation(api, "cache", step="prepare")
+    kept = environment_secrets.Kept(api, "lab", "cache")
+    kept.look()
+    old, new = kept.labels["AWSCURRENT"], kept.labels["AWSPENDING"]
+    kept.label("ascent-retiring", old)
+    if calls == 2:
+        kept.label("AWSCURRENT", new)
+    assert rotation(api, "cache", step="prepare") == []
+    rotation(api, "cache", step="promote")
+    assert valid(api, "cache") == [2, 1]
+
+
+def test_what_is_kept_stays_valid_until_the_next_rotation(api: Counted) -> None:
+    secrets(api)
+    for number in (2, 3):
+        for step in ("prepare", "promote", "retire"):
+            rotation(api, "cache", step=step, keep=("cache",))
+        assert valid(api, "cache") == [number, number - 1]
+        assert secrets(api)["rotating"] == []
+    for step in ("prepare", "promote", "retire"):
+        rotation(api, "cache", step=step)
+    assert valid(api, "cache") == [4]
+
+
+def test_the_next_generation_never_takes_the_turn_of_the_current_one(api: Counted) -> None:
+    by_hand = "0" * 32
+    labels = {
+        "AWSCURRENT": by_hand,
+        "AWSPREVIOUS": environment_secrets.version_of(2),
+    }
+    assert environment_secrets.next_generation(labels) == 4
+    assert environment_secrets.next_generation({"AWSCURRENT": by_hand}) == 2
+
+
+def test_a_rotation_of_what_the_user_gives_is_refused() -> None:
+    with pytest.raises(AwsFailure, match="the inventory gives cache"):
+        environment_secrets.check_names(KINDS, ["cache"], ["cache"])
+
+
+def test_a_rotation_of_what_is_no_password_is_refused() -> None:
+    with pytest.raises(AwsFailure, match="ssh_key"):
+        environment_secrets.check_names({"ssh_key": "ssh_key"}, [], ["ssh_key"])
+
+
+def test_a_rotation_before_the_first_run_is_refused(api: Counted) -> None:
+    with pytest.raises(AwsFailure, match="ascent/lab/cache"):
+        rotation(api, "cache", step="prepare")
+
+
+def test_a_rotation_in_check_mode_writes_nothing(api: Counted) -> None:
+    secrets(api)
+    written = list(api.written)
+    assert environment_secrets.rotate(api, "lab", ["cache"], "prepare", [], dry=True) == [
+        "prepare cache generation 2"
+    ]
+    assert api.written == written
 
 
 # --- stage_record ----------------------------------------------------------------------------
@@ -392,6 +503,10 @@ def whole(api: Counted) -> None:
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     api.client("s3").create_bucket(Bucket="ascent-lab-backup-123456789012")
+    for secret in ("shop_key", "backup_passphrase"):
+        api.client("secretsmanager").create_secret(
+            Name=f"ascent/lab/{secret}", SecretString="0", Tags=tags
+        )
     zone = route53.create_hosted_zone(Name="shop.test", CallerReference="1")["HostedZone"]["Id"]
     for record, value in (("shop.test", address["PublicIp"]), ("mail.shop.test", "192.0.2.1")):
         change = {
@@ -434,10 +549,18 @@ def test_everything_goes_but_backups_and_the_users_own_zone(api: Counted) -> Non
     whole(api)
     found = tear_down(api)
     kinds = sorted(line.split(" ")[0] for line in found["remains"])
-    assert kinds == ["bucket", "dns", "dns"], found["remains"]
+    assert kinds == ["bucket", "dns", "dns", "secret"], found["remains"]
+    assert any(line.startswith("secret ascent/lab/backup_passphrase ") for line in found["remains"])
     assert any("mail.shop.test" in line for line in found["remains"])
     assert network_of(api) == dict.fromkeys(WHOLE, 0)
     assert not tear_down(api)["changed"]
+
+
+def test_the_passphrase_goes_with_the_last_backup(api: Counted) -> None:
+    whole(api)
+    tear_down(api)
+    api.client("s3").delete_bucket(Bucket="ascent-lab-backup-123456789012")
+    assert not any(line.startswith("secret") for line in tear_down(api)["remains"])
 
 
 def test_a_zone_of_the_environment_and_backups_go_when_told(api: Counted) -> None:

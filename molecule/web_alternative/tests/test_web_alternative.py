@@ -1,0 +1,125 @@
+"""Node.js from a repository, at a port, without TLS and without limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Root = Callable[[str], str]
+SCENARIO = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def root(host: Any) -> Root:
+    """Run a command as root that must succeed."""
+
+    def run(command: str) -> str:
+        done = host.run(command)
+        assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}{done.stderr}"
+        return str(done.stdout.strip())
+
+    return run
+
+
+def ask(root: Root, path: str = "/") -> dict[str, Any]:
+    """What the application tells at the front door."""
+    told = root(f"curl -sf -m 30 --resolve board.test:80:127.0.0.1 'http://board.test{path}'")
+    return dict(json.loads(told))
+
+
+def live(root: Root) -> str:
+    return root("basename $(readlink /srv/board/live)")
+
+
+def test_it_is_what_the_tag_holds(root: Root) -> None:
+    """The release is named by the commit, and holds the folder of the repository alone."""
+    sources = Path(os.environ["ASCENT_MOLECULE_DIRECTORY"]) / "sources"
+    commit = subprocess.run(
+        ["git", "-C", str(sources / "repository-web_alternative"), "rev-parse", "v1.0.0"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    told = ask(root)
+    assert told["release"].startswith(f"{commit[:12]}-")
+    assert root("ls -A /srv/board/current/").split() == [
+        ".ascent-release.json",
+        "package.json",
+        "server.js",
+    ]
+
+
+def test_it_starts_as_its_package_says(root: Root) -> None:
+    told = ask(root)
+    assert (told["zone"], told["mode"], told["client"]) == ("two-words", "production", "127.0.0.1")
+    main = root(f"systemctl show -P MainPID board@{live(root)}")
+    assert root(f"tr '\\0' ' ' < /proc/{main}/cmdline").strip() == "node server.js"
+
+
+def test_it_listens_at_loopback_alone_and_nginx_at_the_socket(host: Any, root: Root) -> None:
+    port = ask(root)["port"]
+    assert root(f"ss -Hlnt 'sport = :{port}'").split()[3] == f"127.0.0.1:{port}"
+    question = "curl -s --unix-socket /run/board/current.sock http://board.test/"
+    assert host.run(f"runuser -u www-data -- {question}").rc == 0
+    assert host.run(f"runuser -u nobody -- {question}").rc != 0
+
+
+def test_plain_http_and_no_limits(host: Any, root: Root) -> None:
+    assert host.run("ss -Hlnt 'sport = :443'").stdout == ""
+    text = root("cat /etc/nginx/nginx.conf")
+    assert "limit_req" not in text
+    assert "limit_conn" not in text
+
+
+def test_its_memory_is_limited(root: Root) -> None:
+    assert root(f"systemctl show -P MemoryMax board@{live(root)}") == str(256 * 1024 * 1024)
+
+
+def test_no_request_is_lost_when_ports_change(
+    root: Root, converge: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """The new one gets a port of its own; a request to the old one is answered by the old one."""
+    old, answers = ask(root), []
+    thread = threading.Thread(target=lambda: answers.append(ask(root, "/?seconds=25")))
+    root("rm -f /tmp/stop /tmp/codes")
+    root(
+        "systemd-run -q --unit=asking --collect sh -c 'while ! test -e /tmp/stop; do curl -s -m 20 "
+        '-o /dev/null -w "%{http_code}\\n" --resolve board.test:80:127.0.0.1 http://board.test/ '
+        ">> /tmp/codes; sleep 0.02; done'"
+    )
+    thread.start()
+    changed = converge(web_environment={"COLOUR": "blue", "EXTRA": "new"})
+    root("touch /tmp/stop; while systemctl -q is-active asking; do sleep 0.1; done")
+    thread.join()
+    assert changed.returncode == 0, changed.stdout
+    new = ask(root)
+    assert new["file"] == "new"
+    assert new["port"] != old["port"]
+    assert answers == [old]
+    codes = root("cat /tmp/codes").split()
+    assert set(codes) == {"200"}
+    assert len(codes) > 100
+    units = root("systemctl list-units --plain --no-legend 'board*' | cut -d ' ' -f 1").split()
+    instance = live(root)
+    assert sorted(units) == [
+        f"board-port@{instance}.service",
+        f"board-port@{instance}.socket",
+        "board.service",
+        f"board@{instance}.service",
+    ]
+
+
+def test_a_crash_is_over_within_seconds(host: Any, root: Root) -> None:
+    root(f"systemctl kill --kill-whom=all -s KILL board@{live(root)}")
+    wait = (
+        "for i in $(seq 300); do curl -sf -o /dev/null --resolve board.test:80:127.0.0.1 "
+        "http://board.test/ && exit 0; sleep 0.1; done; exit 1"
+    )
+    assert host.run(wait).rc == 0
