@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, The Ascent founders
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which process this is, and whether another one still runs. Linux by /proc, else by signal."""
+"""Which process this is, whether another one still runs, and what one prints.
+
+Linux by /proc, else by signal.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import getpass
 import hashlib
 import os
 import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.ascent.scaling.plugins.module_utils.lease import Process
@@ -85,3 +90,13 @@ def runs(process: Process) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def lines_of(command: list[str]) -> Iterator[bytes]:
+    """Return the lines that a command prints, as they come. Raises OSError.
+
+    AnsibleModule.run_command would hold all of them in memory.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        yield from process.stdout

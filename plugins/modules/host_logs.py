@@ -89,7 +89,6 @@ import calendar
 import gzip
 import io
 import re
-import subprocess
 import tarfile
 import time
 from collections import deque
@@ -99,6 +98,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascent.scaling.plugins.module_utils import process
 
 # 2026-11-23T09:00:00, 2026-11-23 09:00:00 and nginx's 2026/11/23 09:00:00, all in UTC as the role
 # `common` sets hosts up; an offset is taken into account.
@@ -160,16 +160,12 @@ def last(lines: Iterable[bytes], most: int) -> tuple[bytes, bool]:
 def journal(unit: str, since: float, until: float) -> Iterator[bytes]:
     """Return the journal of a unit, or of the kernel for `kernel`. Raises OSError."""
     choice = ["--dmesg"] if unit == "kernel" else ["--unit", unit]
-    with subprocess.Popen(
+    return process.lines_of(
         [
             *("journalctl", "--quiet", "--no-pager", "--utc", "--output=short-iso", *choice),
             *(f"--since=@{since:.0f}", f"--until=@{until:.0f}"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        assert process.stdout is not None
-        yield from process.stdout
+        ]
+    )
 
 
 def read(path: Path, since: float, until: float) -> Iterator[bytes]:
