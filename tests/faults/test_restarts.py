@@ -17,6 +17,19 @@ from tests.support.probe import get
 pytestmark = pytest.mark.lab
 
 
+def wait_until_it_is_down(address: str, seconds: float) -> None:
+    """Return at the first request that is not answered; fails after `seconds`."""
+    start = time.monotonic()
+    while time.monotonic() - start < seconds:
+        try:
+            if get(address, "/health/ready", host=DOMAIN, seconds=2)[0] != 200:
+                return
+        except (OSError, http.client.HTTPException):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{address} still served {seconds} s after it was told to go down")
+
+
 def wait_until_it_serves(address: str, seconds: float) -> float:
     """Seconds until the application is ready; fails after `seconds`."""
     start = time.monotonic()
@@ -46,7 +59,8 @@ def test_a_restarted_host_serves_again_without_hands(
         customers.wait_for_orders(20, 30)
         if how == "reboot by the API":
             ec2.reboot_instances(InstanceIds=[instance])
-            time.sleep(1)  # the request is taken at once, the host goes down a moment later
+            # The request is taken at once, the host goes down a moment later.
+            wait_until_it_is_down(box, 60)
         else:
             ec2.stop_instances(InstanceIds=[instance], Force=how == "power failure")
             ec2.get_waiter("instance_stopped").wait(
