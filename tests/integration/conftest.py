@@ -6,6 +6,7 @@ its last test, so a file that needs it bears a name before that one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,8 +22,9 @@ STAGE = "stage_1_single_host.yml"
 
 @pytest.fixture(scope="session")
 def stage_lab() -> Iterator[TestLab]:
-    """An empty lab, of these tests alone."""
-    with running("test", "198.18.9.0/24") as lab:
+    """A lab of these tests alone: empty, or as KEEP=1 left it."""
+    name, _, subnet = os.environ.get("ASCENT_TEST_LAB", "test 198.18.9.0/24").partition(" ")
+    with running(name, subnet) as lab:
         yield lab
 
 
@@ -35,13 +37,16 @@ def plan(stage_lab: TestLab) -> tuple[dict[str, Any], Run, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def stands(plan: object, stage_lab: TestLab) -> Run:
-    """The first run, after which the stage stands."""
-    return succeed(stage_lab, STAGE)
+def stands(request: pytest.FixtureRequest, stage_lab: TestLab) -> None:
+    """The stage stands, by a first run; with KEEP=1 what stood already is taken as it is."""
+    if os.environ.get("KEEP") and stage_lab.client("ec2").describe_addresses()["Addresses"]:
+        return
+    request.getfixturevalue("plan")
+    succeed(stage_lab, STAGE)
 
 
 @pytest.fixture(scope="session")
-def box(stands: Run, stage_lab: TestLab) -> str:
+def box(stands: None, stage_lab: TestLab) -> str:
     """The public address of the one host."""
     addresses = stage_lab.client("ec2").describe_addresses()["Addresses"]
     assert len(addresses) == 1

@@ -167,7 +167,7 @@ def test_hosts_call_nothing_that_their_role_does_not_allow(
     ],
 )
 def test_a_moment_that_cannot_be_restored(
-    asked: str, says: str, stage_lab: TestLab, stands: Run
+    asked: str, says: str, stage_lab: TestLab, stands: None
 ) -> None:
     run = refused(stage_lab, "-e", json.dumps({"ascent_restore_to": asked}))
     assert says in " ".join(run.output.split()), run.tail()
@@ -212,7 +212,7 @@ def test_a_host_that_stands_already_is_not_restored_over(
     assert "state=absent" in run.output
 
 
-def test_in_place_wants_a_confirmation(stands: Run, stage_lab: TestLab) -> None:
+def test_in_place_wants_a_confirmation(stands: None, stage_lab: TestLab) -> None:
     run = refused(stage_lab, "-e", "ascent_restore_into=box")
     assert "confirm=box" in run.output
 

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.conftest import DOMAIN, STAGE
 from tests.support import aws_state
 from tests.support.lab import ROOT, TestLab
-from tests.support.playbook import Run, play, succeed
+from tests.support.playbook import play, succeed
 from tests.support.probe import Traffic, get_json, post_json, request
 
 pytestmark = pytest.mark.lab
@@ -59,7 +59,7 @@ def orders(box: str, token: str) -> int:
 
 
 def test_a_plan_writes_nothing_and_works_beside_a_run_that_holds_the_lock(
-    stands: Run, stage_lab: TestLab
+    stands: None, stage_lab: TestLab
 ) -> None:
     locks = stage_lab.client("dynamodb")
     item = {
@@ -110,7 +110,9 @@ def test_a_plan_that_could_change_something_is_refused(stage_lab: TestLab) -> No
 
 
 @pytest.fixture(scope="module")
-def rotated(stands: Run, stage_lab: TestLab, box: str, token: str) -> Iterator[tuple[str, Traffic]]:
+def rotated(
+    stands: None, stage_lab: TestLab, box: str, token: str
+) -> Iterator[tuple[str, Traffic]]:
     """The database's URL before it, and the traffic while it was killed and run again."""
     old = on_box(stage_lab, ". /etc/shop/environment; echo $DATABASE_URL")
     with Traffic(box, DOMAIN, paths=("/", "/health/ready", "/api/products/1")) as traffic:
@@ -219,7 +221,7 @@ VERSIONS = "dpkg-query --show --showformat='${Version} ' ascent-probe linux-imag
 
 
 @pytest.fixture(scope="module")
-def archive(stands: Run, stage_lab: TestLab) -> Iterator[None]:
+def archive(stands: None, stage_lab: TestLab) -> Iterator[None]:
     on_box(stage_lab, ARCHIVE)
     yield
     on_box(
@@ -259,7 +261,7 @@ BIGGER = json.dumps(
 )
 
 
-def test_a_resize_says_what_it_means_and_asks(stands: Run, stage_lab: TestLab) -> None:
+def test_a_resize_says_what_it_means_and_asks(stands: None, stage_lab: TestLab) -> None:
     run = play(stage_lab, RESIZE, "-e", BIGGER)
     assert run.returncode != 0
     assert "box: size t3.small -> t3.medium" in run.output
@@ -277,7 +279,7 @@ def test_a_resize_says_what_it_means_and_asks(stands: Run, stage_lab: TestLab) -
 
 
 def test_a_resize_that_was_killed_while_the_host_was_down_is_ended_by_the_next(
-    stands: Run, stage_lab: TestLab, box: str
+    stands: None, stage_lab: TestLab, box: str
 ) -> None:
     memory = on_box(stage_lab, "runuser -u postgres -- psql -Atc 'SHOW shared_buffers'")
     killed = play(
@@ -301,7 +303,7 @@ def test_a_resize_that_was_killed_while_the_host_was_down_is_ended_by_the_next(
 # --- tags ------------------------------------------------------------------------------------
 
 
-def test_one_role_of_a_stage_runs_alone(stands: Run, stage_lab: TestLab) -> None:
+def test_one_role_of_a_stage_runs_alone(stands: None, stage_lab: TestLab) -> None:
     run = succeed(stage_lab, STAGE, "--check", "--tags", "web")
     assert "ascent.scaling.web : " in run.output
     assert "ascent.scaling.database : " not in run.output

@@ -44,7 +44,7 @@ def test_the_plan_of_an_empty_account_changes_nothing(plan: tuple[dict, Run, dic
     assert after == before
 
 
-def test_the_first_run_ends_with_an_application_that_serves(stands: Run, box: str) -> None:
+def test_the_first_run_ends_with_an_application_that_serves(stands: None, box: str) -> None:
     health = get_json(box, "/health/ready", host=DOMAIN)
     assert health["status"] == "ready"
     status, _, body = get(box, "/", host=DOMAIN)
@@ -81,7 +81,7 @@ def test_everything_else_is_closed(box: str, port: int) -> None:
     assert not port_answers(box, port, seconds=1.0)
 
 
-def test_a_second_run_changes_nothing(stands: Run, stage_lab: TestLab) -> None:
+def test_a_second_run_changes_nothing(stands: None, stage_lab: TestLab) -> None:
     before = aws_state.snapshot(stage_lab)
     run = succeed(stage_lab, STAGE)
     assert run.changed_tasks == []
@@ -89,12 +89,12 @@ def test_a_second_run_changes_nothing(stands: Run, stage_lab: TestLab) -> None:
     assert aws_state.counts(aws_state.snapshot(stage_lab)) == aws_state.counts(before)
 
 
-def test_a_check_of_what_stands_finds_nothing(stands: Run, stage_lab: TestLab) -> None:
+def test_a_check_of_what_stands_finds_nothing(stands: None, stage_lab: TestLab) -> None:
     run = succeed(stage_lab, STAGE, "--check", "--diff")
     assert run.changed_tasks == []
 
 
-def test_a_rule_added_by_hand_is_planned_and_taken_away(stands: Run, stage_lab: TestLab) -> None:
+def test_a_rule_added_by_hand_is_planned_and_taken_away(stands: None, stage_lab: TestLab) -> None:
     ec2 = stage_lab.client("ec2")
     group = next(
         group["GroupId"]
@@ -113,14 +113,14 @@ def test_a_rule_added_by_hand_is_planned_and_taken_away(stands: Run, stage_lab: 
     assert not any(rule.get("FromPort") == 5432 for rule in rules)
 
 
-def test_status_says_what_stands(stands: Run, stage_lab: TestLab) -> None:
+def test_status_says_what_stands(stands: None, stage_lab: TestLab) -> None:
     run = succeed(stage_lab, "operations/status.yml")
     assert "stage 1" in run.output.lower()
     status = json.loads((ROOT / "build/lab/status.json").read_text())
     assert status["stage"] == 1
 
 
-def test_a_lower_stage_than_the_recorded_is_refused(stands: Run, stage_lab: TestLab) -> None:
+def test_a_lower_stage_than_the_recorded_is_refused(stands: None, stage_lab: TestLab) -> None:
     ssm = stage_lab.client("ssm")
     name = "/ascent/lab/stage"
     value = ssm.get_parameter(Name=name)["Parameter"]["Value"]
@@ -135,7 +135,7 @@ def test_a_lower_stage_than_the_recorded_is_refused(stands: Run, stage_lab: Test
         ssm.put_parameter(Name=name, Value=value, Overwrite=True)
 
 
-def test_a_second_controller_is_refused_by_the_lock(stands: Run, stage_lab: TestLab) -> None:
+def test_a_second_controller_is_refused_by_the_lock(stands: None, stage_lab: TestLab) -> None:
     holds = threading.Event()
     first: list[Run] = []
 
@@ -157,7 +157,7 @@ def test_a_second_controller_is_refused_by_the_lock(stands: Run, stage_lab: Test
 
 
 def test_a_deploy_and_its_rollback_fail_no_request(
-    stands: Run, stage_lab: TestLab, box: str, second_release: str
+    stands: None, stage_lab: TestLab, box: str, second_release: str
 ) -> None:
     with Traffic(box, DOMAIN, paths=("/", "/health/ready", "/api/products/1")) as traffic:
         first = get_json(box, "/health/ready", host=DOMAIN)["release"]
@@ -173,7 +173,7 @@ def test_a_deploy_and_its_rollback_fail_no_request(
 
 
 def test_a_release_that_does_not_come_up_leaves_the_old_one(
-    stands: Run, stage_lab: TestLab, box: str, second_release: str
+    stands: None, stage_lab: TestLab, box: str, second_release: str
 ) -> None:
     before = get_json(box, "/health/ready", host=DOMAIN)["release"]
     broken = Path(second_release) / "shop" / "wsgi.py"
@@ -198,7 +198,7 @@ def test_a_release_that_does_not_come_up_leaves_the_old_one(
 
 
 def test_a_teardown_asks_for_the_name_and_leaves_only_the_backups(
-    stands: Run, stage_lab: TestLab
+    stands: None, stage_lab: TestLab
 ) -> None:
     """The last test: it takes everything away."""
     before = aws_state.snapshot(stage_lab)

@@ -62,6 +62,8 @@ def play(
 
     The whole process group is killed, as when the controller's machine dies.
     """
+    log = ROOT / "build" / "tests" / f"{lab.name}-{Path(playbook).stem}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         ["ansible-playbook", f"playbooks/{playbook}", "-i", str(inventory), *arguments],
         cwd=ROOT,
@@ -76,24 +78,23 @@ def play(
     lines: list[str] = []
     killed_at = None
     try:
-        for line in process.stdout:
-            lines.append(line)
-            if on_line:
-                on_line(line)
-            if kill_at and killed_at is None and re.search(kill_at, line):
-                killed_at = line.strip()
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=timeout)
+        with log.open("a", buffering=1) as file:
+            file.write(f"\n=== {playbook} {' '.join(arguments)}\n")
+            for line in process.stdout:
+                lines.append(line)
+                file.write(line)
+                if on_line:
+                    on_line(line)
+                if kill_at and killed_at is None and re.search(kill_at, line):
+                    killed_at = line.strip()
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=timeout)
+            file.write(f"=== ended with {process.returncode}\n")
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    run = Run(process.returncode, "".join(lines), killed_at)
-    log = ROOT / "build" / "tests" / f"{lab.name}-{Path(playbook).stem}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        file.write(f"\n=== {playbook} {' '.join(arguments)} -> {run.returncode}\n{run.output}")
-    return run
+    return Run(process.returncode, "".join(lines), killed_at)
 
 
 def succeed(lab: TestLab, playbook: str, *arguments: str, **options: object) -> Run:
