@@ -16,6 +16,14 @@ MOLECULE = Path(__file__).parent
 BUILD = Path(os.environ["ASCENT_MOLECULE_DIRECTORY"])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask all hosts, or those alone that the module names in testinfra_hosts."""
+    # A --hosts of the command line would win over what a module names.
+    if not hasattr(metafunc.module, "testinfra_hosts"):
+        metafunc.module.testinfra_hosts = ["all"]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
