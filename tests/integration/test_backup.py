@@ -1,7 +1,7 @@
 """Backups, and a restore that is tested by restoring, on the environment that stands.
 
-Takes some six minutes on two cores: a backup, a host for the restore, runs that are refused, and a
-minute in which the archive is broken on purpose.
+A backup, backups off and on again, an archive that is broken on purpose, a host for a restore
+beside what runs, and at the end the host itself: lost, made anew and restored in place.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import STAGE
+from tests.integration.conftest import DOMAIN, STAGE
+from tests.support.aws_state import objects
 from tests.support.host import Host
 from tests.support.lab import ROOT, TestLab
 from tests.support.playbook import Run, play, succeed
-from tests.support.probe import port_answers
+from tests.support.probe import get_json, port_answers
 
 pytestmark = pytest.mark.lab
 
@@ -104,11 +105,7 @@ def test_the_stage_leaves_a_full_backup_and_timers(database: Host) -> None:
 
 def test_what_lies_in_the_bucket_is_encrypted(database: Host, stage_lab: TestLab) -> None:
     s3 = stage_lab.client("s3")
-    keys = [
-        item["Key"]
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-        for item in page.get("Contents", [])
-    ]
+    keys = objects(stage_lab, BUCKET)
     assert keys
     assert {key.split("/")[:2] == ["lab", "postgresql"] for key in keys} == {True}
     for key in keys:
@@ -125,6 +122,28 @@ def test_the_passphrase_is_postgresqls_alone(database: Host, stage_lab: TestLab)
     assert secret not in database.run(
         "cat /etc/pgbackrest/pgbackrest.conf; ps axww; systemctl cat 'ascent-backup*'"
     )
+
+
+def test_backups_that_were_off_begin_with_a_backup(database: Host, stage_lab: TestLab) -> None:
+    """What is committed meanwhile is nowhere else, so a backup of before leads no further."""
+    before = repository(database)
+    off = '{"ascent_backup_enabled": false}'
+    succeed(stage_lab, STAGE, "--tags", "database", "-e", off)
+    left = database.run(
+        "systemctl list-unit-files --no-legend 'ascent-backup*'; ls /etc/pgbackrest"
+    )
+    assert "ascent-" not in left
+    failed = psql(database, "SELECT failed_count FROM pg_stat_archiver")
+    psql(database, "CREATE TABLE meanwhile (); SELECT pg_switch_wal()")
+    database.run(
+        "cd /var/lib/postgresql/*/main/pg_wal/archive_status;"
+        " timeout 20 sh -c 'while ls | grep --quiet ready; do sleep 0.2; done'"
+    )
+    assert psql(database, "SELECT failed_count FROM pg_stat_archiver") == failed
+
+    succeed(stage_lab, STAGE, "--tags", "database")
+    assert [item["label"] for item in repository(database)[:-1]] == [i["label"] for i in before]
+    assert len(database.run("systemctl list-timers --no-legend 'ascent-backup*'").splitlines()) == 3
 
 
 def test_a_check_says_what_would_be_taken_and_takes_nothing(
@@ -161,7 +180,6 @@ def test_hosts_call_nothing_that_their_role_does_not_allow(
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("2026-11-23 10:00:00", "offset from UTC"),
         ("2999-01-01 00:00:00+00", "lies in the future"),
         ("2001-01-01 00:00:00+00", "before the end of the first backup"),
     ],
@@ -219,17 +237,42 @@ def test_in_place_wants_a_confirmation(stands: None, stage_lab: TestLab) -> None
 
 def test_an_archive_that_fails_shows(database: Host, stage_lab: TestLab) -> None:
     stage_lab.fault("AccessDenied", service="s3", action="PutObject")
+    database.run("systemctl set-environment PGBACKREST_ARCHIVE_TIMEOUT=10")
     try:
-        psql(database, "INSERT INTO proof SELECT generate_series(2001, 2100)")
         database.run(f"systemctl start {UNIT}", check=False, seconds=180)
         succeed(stage_lab, "operations/status.yml")
         status = json.loads((ROOT / "build/lab/status.json").read_text())
         assert UNIT in status["hosts"][0]["failed_units"]
     finally:
         stage_lab.clear_faults()
+        database.run("systemctl unset-environment PGBACKREST_ARCHIVE_TIMEOUT")
     # Mended, the next check clears it.
     database.run(f"systemctl start {UNIT}", seconds=180)
     assert database.run(f"systemctl is-failed {UNIT}", check=False).strip() == "inactive"
+
+
+def test_a_lost_host_comes_back_with_its_data(
+    restored: object, database: Host, stage_lab: TestLab
+) -> None:
+    """Its stage makes it anew and stops at the empty database; the restore is one in place."""
+    psql(database, "INSERT INTO proof SELECT generate_series(3001, 3100)")
+    database.run(f"systemctl start {UNIT}", seconds=180)
+    ec2 = stage_lab.client("ec2")
+    named = [{"Name": "tag:ascent:name", "Values": ["box"]}]
+    running = [*named, {"Name": "instance-state-name", "Values": ["running"]}]
+    lost = ec2.describe_instances(Filters=running)["Reservations"][0]["Instances"][0]["InstanceId"]
+    ec2.terminate_instances(InstanceIds=[lost])
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=[lost], WaiterConfig={"Delay": 1})
+
+    stopped = play(stage_lab, STAGE)
+    assert stopped.returncode != 0
+    assert "holds backups of another cluster" in " ".join(stopped.output.split()), stopped.tail()
+    assert "ascent_restore_into=box" in stopped.output
+    succeed(stage_lab, RESTORE, "-e", "ascent_restore_into=box", "-e", "confirm=box")
+    assert psql(database, "SELECT min(id), max(id), count(*) FROM proof") == "1001|3100|200"
+    assert psql(database, "SHOW archive_mode") == "on"
+    succeed(stage_lab, STAGE)
+    assert get_json(database.address, "/health/ready", host=DOMAIN)["status"] == "ready"
 
 
 def test_backups_leave_the_stage_with_nothing_to_do(restored: object, stage_lab: TestLab) -> None:

@@ -202,6 +202,8 @@ def test_a_teardown_asks_for_the_name_and_leaves_only_the_backups(
 ) -> None:
     """The last test: it takes everything away."""
     before = aws_state.snapshot(stage_lab)
+    backed_up = aws_state.objects(stage_lab, before["buckets"][0])
+    assert any(key.endswith("backup.info") for key in backed_up)
     refused = play(stage_lab, "operations/teardown.yml", "-e", "confirm=production")
     assert refused.returncode != 0
     assert "Nothing was removed" in refused.output
@@ -214,6 +216,7 @@ def test_a_teardown_asks_for_the_name_and_leaves_only_the_backups(
     assert after["instances"] == after["addresses"] == after["volumes"] == []
     assert after["zones"] == after["key_pairs"] == after["parameters"] == []
     assert [vpc for vpc in after["vpcs"] if not vpc["IsDefault"]] == []
-    assert len(after["buckets"]) == 1, "the backups stay unless told"
+    assert after["buckets"] == before["buckets"], "the backups stay unless told"
+    assert backed_up <= aws_state.objects(stage_lab, after["buckets"][0])
     assert after["secrets"] == ["ascent/lab/backup_passphrase"], "and what they are read with"
     assert succeed(stage_lab, "operations/teardown.yml", "-e", "confirm=lab").changed_tasks == []

@@ -53,3 +53,9 @@ def snapshot(lab: TestLab) -> dict[str, Any]:
 def counts(state: dict[str, Any]) -> dict[str, int]:
     """How many of each: what a doubled resource would raise."""
     return {kind: len(things) for kind, things in state.items()}
+
+
+def objects(lab: TestLab, bucket: str) -> set[str]:
+    """The keys of all that lies in a bucket."""
+    pages = lab.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {item["Key"] for page in pages for item in page.get("Contents", [])}
