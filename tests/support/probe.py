@@ -105,8 +105,8 @@ class Traffic:
     host: str
     paths: tuple[str, ...] = ("/", "/health/ready")
     clients: int = 8
-    pause: float = 0.02
-    limit: float = 300.0
+    pause: float = 0.1
+    limit: float = 900.0
     requests: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     releases: Counter[str] = field(default_factory=Counter)
