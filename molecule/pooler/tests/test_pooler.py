@@ -79,7 +79,8 @@ def test_many_clients_share_few_connections_transaction_by_transaction(host, sec
         secrets["shop_password"],
         """
         import os, psycopg
-        clients = [psycopg.connect(os.environ["URL"]) for _ in range(8)]
+        options = dict(prepare_threshold=None)
+        clients = [psycopg.connect(os.environ["URL"], **options) for _ in range(8)]
         pid = lambda client: client.execute("SELECT pg_backend_pid()").fetchone()[0]
         used, kept = set(), True
         for client in clients * 3:
@@ -153,7 +154,8 @@ def test_a_change_is_loaded_while_a_client_works(host, converge, secrets):
         f"systemd-run --collect --unit=client --setenv=URL={url} /usr/bin/python3 -c "
         + shlex.quote(
             "import os, psycopg, time\n"
-            "client = psycopg.connect(os.environ['URL'], autocommit=True)\n"
+            "options = dict(autocommit=True, prepare_threshold=None)\n"
+            "client = psycopg.connect(os.environ['URL'], **options)\n"
             "open('/run/client', 'w').close()\n"
             "while True:\n"
             "    client.execute('SELECT 1'); time.sleep(0.02)"
