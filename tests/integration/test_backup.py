@@ -252,7 +252,7 @@ def test_an_archive_that_fails_shows(database: Host, stage_lab: TestLab) -> None
 
 
 def test_a_lost_host_comes_back_with_its_data(
-    restored: object, database: Host, stage_lab: TestLab
+    written: object, database: Host, stage_lab: TestLab
 ) -> None:
     """Its stage makes it anew and stops at the empty database; the restore is one in place."""
     psql(database, "INSERT INTO proof SELECT generate_series(3001, 3100)")

@@ -150,9 +150,7 @@ def test_who_was_logged_in_still_is(
     assert len(set(keys.split(","))) == 2
 
 
-def test_what_cannot_be_rotated_is_refused(
-    rotated: tuple[str, Traffic], stage_lab: TestLab
-) -> None:
+def test_what_cannot_be_rotated_is_refused(stands: None, stage_lab: TestLab) -> None:
     run = play(stage_lab, ROTATE, "-e", "ascent_rotate=databases")
     assert run.returncode != 0
     assert "application,cache,database" in run.output
@@ -168,9 +166,8 @@ def test_what_cannot_be_rotated_is_refused(
 # --- logs ------------------------------------------------------------------------------------
 
 
-def test_logs_of_a_span_of_time_come_without_secrets(
-    rotated: tuple[str, Traffic], stage_lab: TestLab
-) -> None:
+def test_logs_of_a_span_of_time_come_without_secrets(box: str, stage_lab: TestLab) -> None:
+    get_json(box, "/api/products", host=DOMAIN)
     cache, key = on_box(
         stage_lab, ". /etc/shop/environment; echo $CACHE_URL; echo $SECRET_KEY"
     ).splitlines()
