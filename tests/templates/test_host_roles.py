@@ -615,3 +615,16 @@ def test_every_template_of_these_roles_is_rendered_here() -> None:
     for role in ("common", "database", "pooler", "cache"):
         for template in (ROLES / role / "templates").iterdir():
             assert f'"{template.name}"' in text, f"{role}/{template.name} has no test"
+
+
+def test_no_two_roles_have_a_handler_of_the_same_name() -> None:
+    """Of two with one name in a play the last alone runs, after the other role's own handlers.
+
+    So nginx was once reloaded before systemd had read how: the next run did it again.
+    """
+    names = [
+        handler["name"]
+        for path in ROLES.glob("*/handlers/main.yml")
+        for handler in yaml.safe_load(path.read_text())
+    ]
+    assert sorted(set(names)) == sorted(names)
