@@ -125,7 +125,9 @@ KILLS = {
     "provision, an instance without its address": r"TASK \[ascent\.scaling\.dns : ",
     "configure, PostgreSQL not set up": r"TASK \[ascent\.scaling\.database : functions",
     "configure, a release being built": r"TASK \[ascent\.scaling\.web : release \| Deploy",
+    "move": r"PLAY \[Move\]",
     "check, the witness running": r"PLAY \[Check from within\]",
+    "audit": r"TASK \[ascent\.scaling\.witness : Audit \| Judge\]",
     "record": r"TASK \[Write the stage down\]",
 }
 
