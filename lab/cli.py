@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         subnet = options.subnet or lifecycle.subnet_of(options.name) or DEFAULT_SUBNET
-        settings = Settings.of(options.name, subnet, options.hosts_file)
+        background = getattr(options, "background", False)
+        settings = Settings.of(options.name, subnet, options.hosts_file, background)
         _VERBS[options.verb](settings, options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -146,7 +147,10 @@ def _parser() -> argparse.ArgumentParser:
         help="leave /etc/hosts alone: names resolve at the lab's DNS server only",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("up", parents=[common], help="start the lab, or do nothing if it stands")
+    up = verbs.add_parser("up", parents=[common], help="start the lab, or do nothing if it stands")
+    up.add_argument(
+        "--background", action="store_true", help="its hosts give way to those of other labs"
+    )
     down = verbs.add_parser("down", parents=[common], help="stop it; nothing stays behind")
     down.add_argument("--image", action="store_true", help="remove the host image as well")
     status = verbs.add_parser("status", parents=[common], help="show what stands")

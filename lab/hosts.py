@@ -169,6 +169,7 @@ class Host:
                 "--security-opt", "label=disable",
                 "--memory", f"{plan.memory}m",
                 "--cpus", str(_cpus(plan)),
+                "--cpu-shares", "128" if self._settings.background else "1024",
                 *self._podman.placement(),
                 "--pids-limit", "-1",
                 "--stop-timeout", str(STOP_DEADLINE),

@@ -38,7 +38,8 @@ class Server:
         process = shell.start_detached(
             *region.command(
                 sys.executable, "-m", "lab.server", settings.name, str(settings.subnet),
-                "hosts-file" if settings.write_hosts_file else "no-hosts-file",
+                *(["hosts-file"] if settings.write_hosts_file else []),
+                *(["background"] if settings.background else []),
             ),
             output=settings.log,
             env={"PYTHONPATH": str(_HERE), "PYTHONUNBUFFERED": "1"},

@@ -30,7 +30,8 @@ _MOTO = {
 
 def main() -> None:
     """Serve until SIGTERM."""
-    settings = Settings.of(sys.argv[1], sys.argv[2], sys.argv[3] == "hosts-file")
+    _, name, subnet, *flags = sys.argv
+    settings = Settings.of(name, subnet, "hosts-file" in flags, "background" in flags)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

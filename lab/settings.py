@@ -28,16 +28,22 @@ _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 @dataclass(frozen=True)
 class Settings:
-    """A lab's name and uplink subnet; everything else follows from the two."""
+    """A lab's name and uplink subnet, from which everything else follows, and how it behaves.
+
+    background: under load its hosts give way to those of other labs.
+    """
 
     name: str = DEFAULT_NAME
     subnet: ipaddress.IPv4Network = _SUBNET
     write_hosts_file: bool = True
+    background: bool = False
     cache: Path = Path("/var/lib/ascent-lab")
     run: Path = Path("/run/ascent-lab")
 
     @classmethod
-    def of(cls, name: str, subnet: str, write_hosts_file: bool = True) -> Settings:
+    def of(
+        cls, name: str, subnet: str, write_hosts_file: bool = True, background: bool = False
+    ) -> Settings:
         """Check what a user typed. Raises LabError."""
         if not _NAME.fullmatch(name):
             raise LabError(
@@ -50,7 +56,7 @@ class Settings:
             raise LabError(f"'{subnet}' is no subnet for a lab: {error}") from error
         if network.prefixlen != 24:
             raise LabError(f"The lab's subnet must be a /24, not {network}; e.g. {DEFAULT_SUBNET}.")
-        return cls(name, network, write_hosts_file)
+        return cls(name, network, write_hosts_file, background)
 
     # --- addresses
     @property
