@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import testinfra
 import yaml
 
 MOLECULE = Path(__file__).parent
@@ -28,17 +32,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, Any, Any]:
-    """Add the host's journal to the report of a failed test."""
+    """Add the journal of the host, or of all that were asked, to the report of a failed test."""
     report = yield
-    host = getattr(item, "funcargs", {}).get("host")
-    if report.when == "call" and report.failed and host is not None:
-        for title, command in {
-            "failed units": "systemctl --failed --no-pager",
-            # Without what the tests themselves leave there.
-            "journal": "journalctl --no-pager --lines=500 --boot | "
-            "grep -v -e ' ansible-' -e ' sudo' -e ' sshd-session' | tail -60",
-        }.items():
-            report.sections.append((title, host.run(command).stdout))
+    given = getattr(item, "funcargs", {})
+    asked = [given["host"]] if "host" in given else [*given.get("hosts", {}).values()]
+    if report.when == "call" and report.failed:
+        for host in asked:
+            for title, command in {
+                "failed units": "systemctl --failed --no-pager",
+                # Without what the tests themselves leave there.
+                "journal": "journalctl --no-pager --lines=500 --boot | "
+                "grep -v -e ' ansible-' -e ' sudo' -e ' sshd-session' | tail -60",
+            }.items():
+                report.sections.append((f"{title}: {host.backend.host}", host.run(command).stdout))
     return report
 
 
@@ -55,18 +61,70 @@ def release(host: Any) -> int:
     return int(str(host.backend.host).removeprefix("debian-"))
 
 
-@pytest.fixture
-def converge(
-    host: Any, request: pytest.FixtureRequest
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the scenario's playbook on the host again, with other variables where given."""
+@pytest.fixture(scope="session")
+def hosts() -> dict[str, Any]:
+    """Both hosts by name, for a test that asks them together: one run of a playbook serves both."""
+    found = testinfra.get_hosts(
+        ["ansible://all"], ansible_inventory=str(BUILD / "inventory"), sudo=True
+    )
+    return {str(host.backend.host): host for host in found}
 
-    def run(**variables: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of a playbook has told."""
+
+    returncode: int
+    stdout: str
+
+    def _results(self) -> Generator[tuple[str, str, str, str]]:
+        """Each line about a host: the host, what became of the task, the task, the line."""
+        task, result, host = "", "", ""
+        for line in self.stdout.splitlines():
+            if found := re.match(r"(?:TASK|RUNNING HANDLER) \[(?:[\w.]+ : )?(.*?)\] \**$", line):
+                task, host = found[1], ""
+            elif found := re.match(r"([a-z]+): \[([\w.-]+)", line):
+                result, host = found[1], found[2]
+            elif line.startswith(("PLAY", "[ERROR]", "[WARNING]")):
+                host = ""
+            if host:
+                yield host, result, task, line
+
+    def told(self, name: str) -> str:
+        """What was told of a host, in one line."""
+        return " ".join(
+            " ".join(line for host, *_, line in self._results() if host == name).split()
+        )
+
+    def changed(self, name: str) -> set[str]:
+        """The tasks that changed something on a host."""
+        return {
+            task for host, result, task, _ in self._results() if (host, result) == (name, "changed")
+        }
+
+    def failed(self, name: str) -> bool:
+        """Whether a task failed on a host."""
+        return any(
+            (host, result) in ((name, "fatal"), (name, "failed"))
+            for host, result, *_ in self._results()
+        )
+
+
+@pytest.fixture
+def converge(request: pytest.FixtureRequest) -> Callable[..., Run]:
+    """Run the scenario's playbook again on all hosts at once, with other variables where given.
+
+    What depends on the variables alone is asked `on` one host. From a task on (`start`) runs what a
+    whole run would do no differently before.
+    """
+
+    def run(*, on: str = "all", start: str | None = None, **variables: Any) -> Run:
+        done = subprocess.run(
             [
                 "ansible-playbook",
                 f"--inventory={BUILD / 'inventory'}",
-                f"--limit={host.backend.host}",
+                f"--limit={on}",
+                *([f"--start-at-task={start}"] if start else []),
                 f"--extra-vars={json.dumps(variables)}",
                 str(Path(request.path).parent.parent / "converge.yml"),
             ],
@@ -79,6 +137,7 @@ def converge(
             timeout=300,
             check=False,
         )
+        return Run(done.returncode, done.stdout)
 
     return run
 
@@ -90,13 +149,13 @@ def address(host: Any) -> str:
     return str(inventory["all"]["hosts"][host.backend.host]["ansible_host"])
 
 
-@pytest.fixture
-def ssh(host: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Log in to the host from outside, as a user does."""
+@pytest.fixture(scope="session")
+def log_in() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Log in to a host from outside, as a user does."""
     inventory = yaml.safe_load((BUILD / "inventory" / "hosts.yml").read_text())
-    box = inventory["all"]["hosts"][host.backend.host]
 
-    def run(user: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def run(name: str, user: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+        box = inventory["all"]["hosts"][name]
         return subprocess.run(
             [
                 "ssh",
@@ -119,3 +178,11 @@ def ssh(host: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def ssh(
+    host: Any, log_in: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Log in to the host under test from outside."""
+    return partial(log_in, str(host.backend.host))

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 
 import pytest
 
+ENGINES = {"debian-12": "redis", "debian-13": "valkey"}
+
 
 @pytest.fixture
-def engine(release):
+def engine(host):
     """What the engine of the release is called."""
-    return {12: "redis", 13: "valkey"}[release]
+    return ENGINES[host.backend.host]
 
 
 @pytest.fixture
-def client(host, secrets, engine):
-    """Run a command of the engine, with the password unless told otherwise."""
+def ask(hosts, secrets):
+    """Run a command of the engine on a host, with the password unless told otherwise."""
 
-    def run(command: str, password: str = secrets["cache_test_password"]) -> str:
-        return host.run(
-            f"REDISCLI_AUTH={shlex.quote(password)} {engine}-cli -h 127.0.0.1 {command} 2>&1"
-        ).stdout.strip()
+    def run(name: str, command: str, password: str = secrets["cache_test_password"]) -> str:
+        return (
+            hosts[name]
+            .run(
+                f"REDISCLI_AUTH={shlex.quote(password)} {ENGINES[name]}-cli -h 127.0.0.1"
+                f" {command} 2>&1"
+            )
+            .stdout.strip()
+        )
 
     return run
+
+
+@pytest.fixture
+def client(host, ask):
+    """The same on the host under test."""
+    return partial(ask, host.backend.host)
 
 
 def test_it_keeps_what_a_client_with_the_password_stores(client):
@@ -89,38 +103,58 @@ def test_it_stays_within_its_memory(host, client, secrets, engine):
     client("EVAL \"for i = 1, 100 do redis.call('DEL', 'fill:' .. i) end\" 0")
 
 
-def test_a_password_changes_while_a_client_works(host, converge, client, secrets, engine):
+def each(hosts, command: str) -> dict[str, str]:
+    """What a command answers on each host; {engine} is the engine's name."""
+    return {
+        name: host.check_output(command.replace("{engine}", ENGINES[name]))
+        for name, host in hosts.items()
+    }
+
+
+# What follows runs the playbook again, for both hosts at once.
+
+
+def test_a_password_changes_while_a_client_works(hosts, converge, ask, secrets):
     """Also: a run that was killed before it loaded the users is finished by the next."""
-    before = host.check_output(f"pidof {engine}-server")
+    before = each(hosts, "pidof {engine}-server")
     new = secrets["cache_new_password"]
     run = converge(cache_password=new, cache_passwords_also=[secrets["cache_test_password"]])
     assert run.returncode == 0, run.stdout
-    assert client("PING", password=new) == "PONG"
-    assert client("PING") == "PONG", "the password before is refused already"
     assert new not in run.stdout
+    for name in hosts:
+        assert ask(name, "PING", new) == "PONG"
+        assert ask(name, "PING") == "PONG", "the password before is refused already"
 
     # As a run leaves it that wrote the file and was killed.
-    host.run_expect([0], f"touch /etc/{engine}/users.acl")
-    host.run_expect([0], f"sed -i 's/^user default on/user default off/' /etc/{engine}/users.acl")
+    each(hosts, "sed -i 's/^user default on/user default off/' /etc/{engine}/users.acl")
     run = converge()
     assert run.returncode == 0, run.stdout
-    assert client("PING") == "PONG"
-    assert "WRONGPASS" in client("PING", password=new)
-    assert host.check_output(f"pidof {engine}-server") == before, "it was restarted"
+    for name in hosts:
+        assert ask(name, "PING") == "PONG"
+        assert "WRONGPASS" in ask(name, "PING", new)
+    assert each(hosts, "pidof {engine}-server") == before, "it was restarted"
 
 
-def test_wrong_settings_and_users_are_refused_before_they_are_written(host, converge, engine):
-    saved = host.check_output(f"cat /etc/{engine}/{engine}.conf /etc/{engine}/users.acl")
+def test_wrong_settings_and_users_are_refused_before_they_are_written(hosts, converge):
+    files = "cat /etc/{engine}/{engine}.conf /etc/{engine}/users.acl"
+    saved = each(hosts, files)
     for wrong in ({"cache_settings": {"no-such-setting": 1}}, {"cache_acl_rules": "+nosuch"}):
-        run = converge(**wrong)
-        assert run.returncode != 0
-    assert host.check_output(f"cat /etc/{engine}/{engine}.conf /etc/{engine}/users.acl") == saved
+        run = converge(start="install | Look for the engines", **wrong)
+        for name in hosts:
+            assert run.failed(name), run.stdout
+    assert each(hosts, files) == saved
 
 
-def test_it_finishes_what_an_interrupted_run_has_left(host, converge, engine):
+def test_it_finishes_what_an_interrupted_run_has_left(hosts, converge):
     """As a run leaves it that wrote the file and was killed before it restarted the service."""
-    before = host.check_output(f"pidof {engine}-server")
-    host.run_expect([0], f"sleep 1; touch /etc/{engine}/{engine}.conf")
+    before = each(hosts, "pidof {engine}-server")
+    each(hosts, "sleep 1; touch /etc/{engine}/{engine}.conf")
     run = converge()
     assert run.returncode == 0, run.stdout
-    assert host.check_output(f"pidof {engine}-server") != before
+    after = each(hosts, "pidof {engine}-server")
+    for name in hosts:
+        assert after[name] != before[name]
+        assert run.changed(name) == {
+            "service | Find settings that the server has not read yet",
+            "Restart the cache",
+        }

@@ -61,15 +61,17 @@ def test_the_packet_filter_has_the_new_rules_alone(host):
     ]
 
 
-def test_the_packet_filter_can_be_turned_off_and_on(host, converge):
-    """Off leaves a table without a chain: nothing is closed."""
-    run = converge(common_firewall=False)
-    assert run.returncode == 0, run.stdout
-    assert "chain" not in host.check_output("nft list table inet ascent")
-    run = converge()
-    assert run.returncode == 0, run.stdout
-    assert "policy drop" in host.check_output("nft list table inet ascent")
-
-
 def test_an_own_kernel_setting_wins(host):
     assert host.check_output("sysctl -n net.ipv4.tcp_keepalive_time") == "60"
+
+
+def test_the_packet_filter_can_be_turned_off_and_on(hosts, converge):
+    """Off leaves a table without a chain: nothing is closed."""
+    run = converge(start="firewall | Render the rules", common_firewall=False)
+    assert run.returncode == 0, run.stdout
+    for host in hosts.values():
+        assert "chain" not in host.check_output("nft list table inet ascent")
+    run = converge(start="firewall | Render the rules")
+    assert run.returncode == 0, run.stdout
+    for host in hosts.values():
+        assert "policy drop" in host.check_output("nft list table inet ascent")

@@ -95,8 +95,8 @@ def test_many_clients_share_few_connections_transaction_by_transaction(host, sec
     assert kept == "True", "a transaction lost its connection"
 
 
-def test_prepared_statements_work_whatever_connection_is_met(host, secrets, release, converge):
-    """PgBouncer 1.18 of Debian 12 does not keep them, which the role says; drivers do without."""
+def test_prepared_statements_work_whatever_connection_is_met(host, secrets, release):
+    """PgBouncer 1.18 of Debian 12 does not keep them; drivers do without."""
     threshold = "0" if release > 12 else "None"
     answer = python(
         host,
@@ -116,9 +116,6 @@ def test_prepared_statements_work_whatever_connection_is_met(host, secrets, rele
         """,
     )
     assert answer.strip() == "[42, 42, 42, 42]"
-    if release == 12:
-        told = " ".join(converge().stdout.split())
-        assert "PgBouncer 1.18 of Debian 12 keeps no prepared statements" in told
 
 
 def test_connections_to_the_server_are_encrypted(host, secrets):
@@ -143,41 +140,49 @@ def test_the_console_is_for_the_local_operator_only(host, secrets, release):
     assert "not allowed" in role.stderr
 
 
-def test_a_change_is_loaded_while_a_client_works(host, converge, secrets):
+def test_a_change_is_loaded_while_a_client_works(hosts, converge, secrets):
     """Also: a run that died before it told PgBouncer is finished by the next."""
     ini = "/etc/pgbouncer/pgbouncer.ini"
-    saved = host.file(ini).content_string
-    pid = host.check_output("pidof pgbouncer")
+    saved = {name: host.file(ini).content_string for name, host in hosts.items()}
+    pids = {name: host.check_output("pidof pgbouncer") for name, host in hosts.items()}
     url = f"postgresql://shop:{secrets['shop_password']}@127.0.0.1:6432/main"
-    host.run_expect(
-        [0],
-        f"systemd-run --collect --unit=client --setenv=URL={url} /usr/bin/python3 -c "
-        + shlex.quote(
-            "import os, psycopg, time\n"
-            "options = dict(autocommit=True, prepare_threshold=None)\n"
-            "client = psycopg.connect(os.environ['URL'], **options)\n"
-            "open('/run/client', 'w').close()\n"
-            "while True:\n"
-            "    client.execute('SELECT 1'); time.sleep(0.02)"
-        ),
+    program = (
+        "import os, psycopg, time\n"
+        "options = dict(autocommit=True, prepare_threshold=None)\n"
+        "client = psycopg.connect(os.environ['URL'], **options)\n"
+        "open('/run/client', 'w').close()\n"
+        "while True:\n"
+        "    client.execute('SELECT 1'); time.sleep(0.02)"
     )
     try:
-        host.run_expect([0], "for i in $(seq 100); do [ -e /run/client ] && break; sleep 0.1; done")
+        for host in hosts.values():
+            host.run_expect(
+                [0],
+                f"systemd-run --collect --unit=client --setenv=URL={url} /usr/bin/python3"
+                f" -c {shlex.quote(program)};"
+                " for i in $(seq 100); do [ -e /run/client ] && exit; sleep 0.1; done; exit 1",
+            )
         run = converge(pooler_query_wait_timeout=17, pooler_listen_address="127.0.0.2")
         assert run.returncode == 0, run.stdout
-        assert "query_wait_timeout|17|" in console(host, "SHOW CONFIG").stdout
-        # A new address would need a restart, and that is not done behind anyone's back.
-        assert "WARNING: these settings of PgBouncer wait for a restart" in run.stdout
-        assert "listen_addr" in run.stdout
+        for name, host in hosts.items():
+            assert "query_wait_timeout|17|" in console(host, "SHOW CONFIG").stdout
+            # A new address would need a restart, and that is not done behind anyone's back.
+            told = run.told(name)
+            assert "WARNING: these settings of PgBouncer wait for a restart" in told
+            assert "listen_addr" in told
+            # That of Debian 12 is too old for them, and the role says so there.
+            unkept = "PgBouncer 1.18 of Debian 12 keeps no prepared statements" in told
+            assert unkept == (name == "debian-12")
+            # As a run leaves it that wrote the file and was killed.
+            host.run_expect([0], f"cat > {ini} <<'END'\n{saved[name]}END")
 
-        # As a run leaves it that wrote the file and was killed.
-        host.run_expect([0], f"cat > {ini} <<'END'\n{saved}END")
         run = converge()
         assert run.returncode == 0, run.stdout
-        assert "query_wait_timeout|30|" in console(host, "SHOW CONFIG").stdout
-        assert "WARNING: these settings" not in run.stdout
-
-        assert host.service("client").is_running, "the client lost its connection"
-        assert host.check_output("pidof pgbouncer") == pid
+        for name, host in hosts.items():
+            assert "query_wait_timeout|30|" in console(host, "SHOW CONFIG").stdout
+            assert "WARNING: these settings" not in run.told(name)
+            assert host.service("client").is_running, "the client lost its connection"
+            assert host.check_output("pidof pgbouncer") == pids[name]
     finally:
-        host.run("systemctl stop client; rm -f /run/client")
+        for host in hosts.values():
+            host.run("systemctl stop client; rm -f /run/client")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ Root = Callable[[str], str]
 SCENARIO = Path(__file__).parents[1]
 
 
+def succeed(host: Any, command: str) -> str:
+    """Run a command as root that must succeed."""
+    done = host.run(command)
+    assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}{done.stderr}"
+    return str(done.stdout.strip())
+
+
 @pytest.fixture
 def root(host: Any) -> Root:
-    """Run a command as root that must succeed."""
-
-    def run(command: str) -> str:
-        done = host.run(command)
-        assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}{done.stderr}"
-        return str(done.stdout.strip())
-
-    return run
+    """Run a command as root on the host under test."""
+    return partial(succeed, host)
 
 
 def ask(root: Root, path: str = "/") -> dict[str, Any]:
@@ -82,40 +84,6 @@ def test_its_memory_is_limited(root: Root) -> None:
     assert root(f"systemctl show -P MemoryMax board@{live(root)}") == str(256 * 1024 * 1024)
 
 
-def test_no_request_is_lost_when_ports_change(
-    root: Root, converge: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    """The new one gets a port of its own; a request to the old one is answered by the old one."""
-    old, answers = ask(root), []
-    thread = threading.Thread(target=lambda: answers.append(ask(root, "/?seconds=25")))
-    root("rm -f /tmp/stop /tmp/codes")
-    root(
-        "systemd-run -q --unit=asking --collect sh -c 'while ! test -e /tmp/stop; do curl -s -m 20 "
-        '-o /dev/null -w "%{http_code}\\n" --resolve board.test:80:127.0.0.1 http://board.test/ '
-        ">> /tmp/codes; sleep 0.02; done'"
-    )
-    thread.start()
-    changed = converge(web_environment={"COLOUR": "blue", "EXTRA": "new"})
-    root("touch /tmp/stop; while systemctl -q is-active asking; do sleep 0.1; done")
-    thread.join()
-    assert changed.returncode == 0, changed.stdout
-    new = ask(root)
-    assert new["file"] == "new"
-    assert new["port"] != old["port"]
-    assert answers == [old]
-    codes = root("cat /tmp/codes").split()
-    assert set(codes) == {"200"}
-    assert len(codes) > 100
-    units = root("systemctl list-units --plain --no-legend 'board*' | cut -d ' ' -f 1").split()
-    instance = live(root)
-    assert sorted(units) == [
-        f"board-port@{instance}.service",
-        f"board-port@{instance}.socket",
-        "board.service",
-        f"board@{instance}.service",
-    ]
-
-
 def test_a_crash_is_over_within_seconds(host: Any, root: Root) -> None:
     root(f"systemctl kill --kill-whom=all -s KILL board@{live(root)}")
     wait = (
@@ -123,3 +91,52 @@ def test_a_crash_is_over_within_seconds(host: Any, root: Root) -> None:
         "http://board.test/ && exit 0; sleep 0.1; done; exit 1"
     )
     assert host.run(wait).rc == 0
+
+
+def test_no_request_is_lost_when_ports_change(
+    hosts: dict[str, Any], converge: Callable[..., Any]
+) -> None:
+    """The new one gets a port of its own; a request to the old one is answered by the old one."""
+    roots = {name: partial(succeed, host) for name, host in hosts.items()}
+    old = {name: ask(root) for name, root in roots.items()}
+    answers: dict[str, dict[str, Any]] = {}
+    threads = [
+        threading.Thread(
+            target=lambda name, root: answers.update({name: ask(root, "/?seconds=25")}), args=item
+        )
+        for item in roots.items()
+    ]
+    for root in roots.values():
+        root("rm -f /tmp/stop /tmp/codes")
+        root(
+            "systemd-run -q --unit=asking --collect sh -c 'while ! test -e /tmp/stop; do"
+            ' curl -s -m 20 -o /dev/null -w "%{http_code}\\n" --resolve board.test:80:127.0.0.1'
+            " http://board.test/ >> /tmp/codes; sleep 0.05; done'"
+        )
+    for thread in threads:
+        thread.start()
+    changed = converge(
+        start="release | Deploy and switch",
+        web_environment={"COLOUR": "blue", "EXTRA": "new"},
+    )
+    for root in roots.values():
+        root("touch /tmp/stop; while systemctl -q is-active asking; do sleep 0.1; done")
+    for thread in threads:
+        thread.join()
+    assert changed.returncode == 0, changed.stdout
+    assert answers == old
+    for name, root in roots.items():
+        new = ask(root)
+        assert new["file"] == "new"
+        assert new["port"] != old[name]["port"]
+        codes = root("cat /tmp/codes").split()
+        assert set(codes) == {"200"}
+        assert len(codes) > 100
+        units = root("systemctl list-units --plain --no-legend 'board*' | cut -d ' ' -f 1").split()
+        instance = live(root)
+        assert sorted(units) == [
+            f"board-port@{instance}.service",
+            f"board-port@{instance}.socket",
+            "board.service",
+            f"board@{instance}.service",
+        ]
