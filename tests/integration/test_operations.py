@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,18 @@ def on_box(lab: TestLab, script: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
+
+
+def the_box(lab: TestLab) -> dict[str, Any]:
+    """What EC2 says of the host, and of no one before it that had its name."""
+    states = ["pending", "running", "stopping", "stopped"]
+    filters = [
+        {"Name": "tag:ascent:name", "Values": ["box"]},
+        {"Name": "instance-state-name", "Values": states},
+    ]
+    found = lab.client("ec2").describe_instances(Filters=filters)["Reservations"]
+    assert len(found) == 1
+    return dict(found[0]["Instances"][0])
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +271,7 @@ def test_a_resize_says_what_it_means_and_asks(stands: None, stage_lab: TestLab) 
     assert "box: size t3.small -> t3.medium" in run.output
     assert "box is stopped and started" in run.output
     assert "-e confirm=lab" in run.output
-    host = stage_lab.client("ec2").describe_instances()["Reservations"][0]["Instances"][0]
+    host = the_box(stage_lab)
     assert (host["InstanceType"], host["State"]["Name"]) == ("t3.small", "running")
 
 
@@ -274,10 +287,11 @@ def test_a_resize_that_was_killed_while_the_host_was_down_is_ended_by_the_next(
     )
     assert killed.killed_at, killed.tail()
     run = succeed(stage_lab, RESIZE, "-e", BIGGER, "-e", "confirm=lab")
-    host = stage_lab.client("ec2").describe_instances()["Reservations"][0]["Instances"][0]
+    host = the_box(stage_lab)
     assert (host["InstanceType"], host["State"]["Name"]) == ("t3.medium", "running")
     assert host["PublicIpAddress"] == box, "the Elastic IP stays"
-    disk = stage_lab.client("ec2").describe_volumes()["Volumes"][0]
+    mine = [{"Name": "attachment.instance-id", "Values": [host["InstanceId"]]}]
+    disk = stage_lab.client("ec2").describe_volumes(Filters=mine)["Volumes"][0]
     assert (disk["Size"], disk["Iops"]) == (30, 4000)
     assert get_json(box, "/health/ready", host=DOMAIN)["status"] == "ready"
     assert on_box(stage_lab, "runuser -u postgres -- psql -Atc 'SHOW shared_buffers'") != memory
