@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 # The release before and after is what matters here, not the version of nginx or systemd: Debian 12
 # has two of these tests, in test_release_debian_12.py.
 testinfra_hosts = ["ansible://debian-13"]
+
+# New to a host that was tested before, too.
+ONE = f"one-{time.time_ns()}"
 
 
 def check(traffic: Any, *releases: str) -> None:
@@ -32,10 +36,11 @@ def one_instance_stands(site: Any) -> Any:
 def test_a_release_goes_live_and_back(site: Any) -> None:
     before = site.serving
     with site.traffic() as traffic:
-        deployed = site.deploy("one", web_build=[])
+        deployed = site.deploy(ONE, web_build=[])
     check(traffic, before, f"{deployed['release']} red")
     assert deployed["previous"] == before.split()[0]
     assert site.told()["release"] == deployed["release"]
+    assert site.root(f"grep -c {deployed['release']} /srv/door/shared/uploads/migrations") == "1"
     with site.traffic() as traffic:
         code, output, result = site.operate("rollback")
     assert code == 0, output
@@ -45,7 +50,7 @@ def test_a_release_goes_live_and_back(site: Any) -> None:
 
 
 def test_what_is_there_is_not_made_again(site: Any) -> None:
-    """After the test before, which has rolled "one" back."""
+    """After the test before, which has rolled it back."""
     before = site.told()["release"]
     _, _, again = site.operate("rollback")
     assert (again["changed"], again["release"]) == (False, before)
@@ -53,13 +58,13 @@ def test_what_is_there_is_not_made_again(site: Any) -> None:
     # Live once more, it is neither built nor migrated once more.
     count = "sort /srv/door/shared/uploads/migrations | uniq -c"
     migrated = site.root(count)
-    deployed = site.deploy("one", web_build=[])
+    deployed = site.deploy(ONE, web_build=[])
     assert deployed["release"] != before
     assert not any(step.startswith(("build", "migrate")) for step in deployed["steps"])
     assert site.root(count) == migrated
 
     # It serves: the same source again changes nothing.
-    again = site.deploy("one", web_build=[])
+    again = site.deploy(ONE, web_build=[])
     assert (again["changed"], again["steps"]) == (False, [])
     assert again["release"] == deployed["release"]
 
