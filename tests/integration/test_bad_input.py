@@ -19,11 +19,12 @@ import pytest
 
 from tests.support import aws_state
 from tests.support.lab import ROOT, TestLab, running
-from tests.support.playbook import Run, play
+from tests.support.playbook import Run, play, succeed
 
 pytestmark = pytest.mark.lab
 
 TABLE = "ascent-locks"
+OURS = [{"Name": "tag:ascent:environment", "Values": ["lab"]}]
 SETTINGS = "group_vars/all.yml"
 FLEET = "ascent.fleet.yml"
 # What a run that is refused may have left: the table of locks, secrets that the next run uses, and
@@ -225,6 +226,25 @@ def test_what_aws_refuses(
         lab.clear_faults()
         if service == "s3":
             lab.client("s3").delete_bucket(Bucket="ascent-lab-backup-123456789012")
+
+
+def test_a_permission_that_only_provision_needs(lab: TestLab, inventory: Path) -> None:
+    """What was made before it stays; the error says what was tried and how to go on."""
+    lab.fault("AccessDenied", service="s3", action="CreateBucket")
+    try:
+        run = play(lab, "stage_1_single_host.yml", inventory=inventory)
+        lab.clear_faults()
+        for words in (
+            'ended at the task "Bring the backup bucket to its description"',
+            "when calling the CreateBucket operation",
+            "needs the policy docs/iam/stage-1.json: attach it, then run again.",
+        ):
+            assert words in message(run), run.tail()
+        assert run.returncode != 0
+        assert len(lab.client("ec2").describe_vpcs(Filters=OURS)["Vpcs"]) == 1
+    finally:
+        lab.clear_faults()
+        succeed(lab, "operations/teardown.yml", "-e", "confirm=lab", inventory=inventory)
 
 
 def vault(tmp_path: Path, text: str) -> str:
