@@ -11,6 +11,7 @@ LAB := $(SUDO) $(PY) -m lab
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Compiled once, and out of the tree: uncompiled, a start of Ansible or boto3 takes twice as long.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.lab
 
 APPLICATIONS = Path(__file__).parent / "applications"
 NAME = "any-application"
+# Of a waiter, on a busy machine: seconds between two looks, and looks.
+PATIENCE = {"Delay": 1, "MaxAttempts": 180}
 TOKEN = "unleash-token-of-the-test"
 
 
@@ -95,7 +97,7 @@ def host(stage_lab: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             MinCount=1,
             MaxCount=1,
         )["Instances"][0]["InstanceId"]
-        ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 1})
+        ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=PATIENCE)
         shown = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
         known = f"-o UserKnownHostsFile={folder / 'known'} -o StrictHostKeyChecking=accept-new"
         settings = {
@@ -118,7 +120,7 @@ def host(stage_lab: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         if instance:
             ec2.terminate_instances(InstanceIds=[instance])
             ec2.get_waiter("instance_terminated").wait(
-                InstanceIds=[instance], WaiterConfig={"Delay": 1}
+                InstanceIds=[instance], WaiterConfig=PATIENCE
             )
         with suppress(ec2.exceptions.ClientError):
             ec2.delete_security_group(GroupId=group)
