@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -126,8 +127,8 @@ def test_a_changed_file_of_the_same_size_gets_another_time(source: Path) -> None
 
 
 def test_the_archive_holds_what_the_tree_holds(source: Path, tmp_path: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(packed(source))) as archive:
-        archive.extractall(tmp_path / "out", filter="data")
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xzf-", "-C", tmp_path / "out"], input=packed(source), check=True)
     assert digest(tmp_path / "out") == digest(source)
 
 
