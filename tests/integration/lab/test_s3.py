@@ -54,6 +54,8 @@ def test_the_groups_egress_holds_for_s3(aws: Aws, pair: tuple[Box, Box]) -> None
     ec2, box = aws.ec2, pair[1]
     url = f"https://{BUCKET}.s3.us-east-1.amazonaws.com/shop/a"
     everywhere = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    # Another group of its would open the way, too.
+    ec2.modify_instance_attribute(InstanceId=box.id, Groups=[aws.ssh_group])
     ec2.revoke_security_group_egress(GroupId=aws.ssh_group, IpPermissions=everywhere)
     try:
         assert box.try_run(f"curl -sS -m 3 {url}").returncode == 28, "closed is silent"
