@@ -27,9 +27,12 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 # Without systemd all containers of the machine are one group, with no more of the processors than
 # any one process of it: hosts would starve beside the playbooks that work on them. So the lab's
 # hosts have a group of their own, whose weight is that of eight processes (version 1 counts a
-# process as 1024, version 2 as 100).
-_GROUP = "ascent-lab"
-_WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
+# process as 1024, version 2 as 100). Hosts of a background lab have one that gives way to any
+# process.
+_GROUPS_OF_HOSTS = {
+    "ascent-lab": {"cpu.shares": "8192", "cpu.weight": "800"},
+    "ascent-lab-background": {"cpu.shares": "102", "cpu.weight": "10"},
+}
 _GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -135,15 +138,20 @@ class Podman:
         """The file that says that hosts have a group of the lab's own: systemd gives them one."""
         return self.run / "own-group"
 
-    def placement(self) -> tuple[str, ...]:
-        """Return the options of `podman create` that place a host among the machine's processes."""
-        return ("--cgroup-parent", f"/{_GROUP}") if self._own_group.exists() else ()
+    def placement(self, background: bool = False) -> tuple[str, ...]:
+        """Return the options of `podman create` that place a host among the machine's processes.
+
+        background: it gives way to all that is not of the background.
+        """
+        if not self._own_group.exists():
+            return ("--cpu-shares", "128") if background else ()
+        return ("--cgroup-parent", "/ascent-lab-background" if background else "/ascent-lab")
 
     def weigh(self) -> None:
-        """Give the group of the hosts its weight; it is there once a host was started."""
+        """Give the groups of hosts their weights; each is there once a host of it was started."""
         if self._own_group.exists():
             for group in _groups():
-                for name, weight in _WEIGHTS.items():
+                for name, weight in _GROUPS_OF_HOSTS[group.name].items():
                     if (group / name).exists():
                         (group / name).write_text(weight)
 
@@ -166,7 +174,10 @@ class Podman:
 
 
 def _groups() -> list[Path]:
-    """Return the folders of the hosts' group: one, or one for each controller of version 1."""
+    """Return the folders of the hosts' groups: one each, or one for each version 1 controller."""
     return [
-        folder for folder in (_GROUPS / _GROUP, *_GROUPS.glob(f"*/{_GROUP}")) if folder.is_dir()
+        folder
+        for name in _GROUPS_OF_HOSTS
+        for folder in (_GROUPS / name, *_GROUPS.glob(f"*/{name}"))
+        if folder.is_dir()
     ]

@@ -226,29 +226,22 @@ def test_a_wrong_setting_is_refused_before_it_is_written(hosts, converge):
         assert host.file(CONF[name]).content_string == saved[name]
 
 
-@pytest.fixture(scope="module")
-def after_a_new_certificate(hosts, converge):
-    """A run that comes as far as the extensions, with a new certificate at the old path."""
-    hosts["debian-13"].run_expect([0], "make-ssl-cert generate-default-snakeoil --force-overwrite")
-    return converge(
+def test_a_new_certificate_is_loaded_and_an_extension_that_is_not_there_refused(hosts, converge):
+    """Two in one run: the role comes to the extensions after the certificate."""
+    host = hosts["debian-13"]
+    host.run_expect([0], "make-ssl-cert generate-default-snakeoil --force-overwrite")
+    run = converge(
         on="debian-13",
         start="install | Look for the cluster",
         database_extensions={"main": ["postgis"]},
     )
-
-
-def test_a_new_certificate_is_shown_to_clients(hosts, after_a_new_certificate):
-    shown = hosts["debian-13"].check_output(
+    shown = (
         "openssl s_client -starttls postgres -connect 127.0.0.1:5432 </dev/null 2>/dev/null"
         " | openssl x509 -noout -fingerprint"
     )
-    assert shown == hosts["debian-13"].check_output(
-        "openssl x509 -noout -fingerprint -in /etc/ssl/certs/ssl-cert-snakeoil.pem"
-    )
+    there = "openssl x509 -noout -fingerprint -in /etc/ssl/certs/ssl-cert-snakeoil.pem"
+    assert host.check_output(shown) == host.check_output(there)
 
-
-def test_an_extension_that_is_not_there_is_refused_with_those_that_are(after_a_new_certificate):
-    run = after_a_new_certificate
     assert run.failed("debian-13")
     assert "has no extension postgis. Those that it has:" in run.told("debian-13")
     assert "pg_trgm," in run.told("debian-13")

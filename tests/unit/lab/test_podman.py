@@ -15,7 +15,8 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The control groups of a machine, of version 1, after a host was started."""
     folder = tmp_path / "groups"
     for controller in ("cpu", "memory"):
-        (folder / controller / "ascent-lab").mkdir(parents=True)
+        for group in ("ascent-lab", "ascent-lab-background"):
+            (folder / controller / group).mkdir(parents=True)
     monkeypatch.setattr(podman, "_GROUPS", folder)
     return folder
 
@@ -35,6 +36,15 @@ def test_hosts_weigh_more_than_one_process(groups: Path, without_systemd: Podman
     assert without_systemd.placement() == ("--cgroup-parent", "/ascent-lab")
 
 
+def test_hosts_of_a_background_lab_give_way(groups: Path, without_systemd: Podman) -> None:
+    shares = groups / "cpu" / "ascent-lab-background" / "cpu.shares"
+    shares.write_text("1024")
+    without_systemd.weigh()
+    assert shares.read_text() == "102"
+    placement = without_systemd.placement(background=True)
+    assert placement == ("--cgroup-parent", "/ascent-lab-background")
+
+
 def test_hosts_weigh_more_in_version_2(groups: Path, without_systemd: Podman) -> None:
     (groups / "ascent-lab").mkdir()
     (groups / "ascent-lab" / "cpu.weight").write_text("100")
@@ -43,7 +53,9 @@ def test_hosts_weigh_more_in_version_2(groups: Path, without_systemd: Podman) ->
 
 
 def test_systemd_places_hosts_itself(groups: Path, tmp_path: Path) -> None:
-    assert Podman(tmp_path / "cache", tmp_path / "run").placement() == ()
+    placed = Podman(tmp_path / "cache", tmp_path / "run")
+    assert placed.placement() == ()
+    assert placed.placement(background=True) == ("--cpu-shares", "128")
 
 
 def test_the_group_goes_with_the_last_lab(groups: Path, without_systemd: Podman) -> None:
