@@ -21,6 +21,7 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 from moto.ec2.responses.general import General
+from moto.ec2.responses.instances import InstanceResponse
 
 from lab import image
 from lab.hosts import Event
@@ -54,8 +55,8 @@ class Physics(Protocol):
     def start(self, instance: Any) -> None:
         """Start the host of a stopped instance, as the API describes it now."""
 
-    def stop(self, instance_id: str) -> None:
-        """Shut a host down."""
+    def stop(self, instance_id: str, force: bool) -> None:
+        """Shut a host down, or end all that runs on it at once."""
 
     def reboot(self, instance_id: str) -> None:
         """Shut a host down and start it."""
@@ -194,8 +195,8 @@ class LabEC2Backend(EC2Backend):
             changes.append((instance, previous))
         return changes
 
-    def stop_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
-        """Shut hosts down."""
+    def stop_instances(self, instance_ids: list[str], force: bool = False) -> list[tuple[Any, Any]]:
+        """Shut hosts down; with `force` they are not asked, as when power is lost."""
         instances = self.get_multi_instances_by_id(instance_ids)
         _require(instances, ("running", "stopping", "stopped"), "stopped")
         changes = []
@@ -205,7 +206,7 @@ class LabEC2Backend(EC2Backend):
                 super().stop_instances([instance.id])
                 self._keep_elastic_address(instance)
                 set_state(instance, "stopping")
-                self.physics.stop(instance.id)
+                self.physics.stop(instance.id, force)
             changes.append((instance, previous))
         return changes
 
@@ -481,8 +482,28 @@ def install(physics: Physics, first: ipaddress.IPv4Address, last: ipaddress.IPv4
         output = Base64EncodedString.from_raw_string(physics.console(instance.id))
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
 
+    def stop(response: Any) -> ActionResult:
+        response.error_on_dryrun()
+        changes = response.ec2_backend.stop_instances(
+            response._get_param("InstanceIds", []), force=response._get_bool_param("Force", False)
+        )
+        return ActionResult(
+            {
+                "StoppingInstances": [
+                    {
+                        "InstanceId": instance.id,
+                        "CurrentState": _copy(instance),
+                        "PreviousState": previous,
+                    }
+                    for instance, previous in changes
+                ]
+            }
+        )
+
     replace(Instance, "instance_status", lambda _: property(status))
     replace(General, "get_console_output", lambda _: console)
+    # moto's drops the parameter Force.
+    replace(InstanceResponse, "stop_instances", lambda _: stop)
 
 
 def _require(instances: Iterable[Any], states: tuple[str, ...], verb: str) -> None:

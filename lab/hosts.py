@@ -52,6 +52,7 @@ class Order(Enum):
 
     START = "start"
     STOP = "stop"
+    CUT_POWER = "cut power"
     REBOOT = "reboot"
     TERMINATE = "terminate"
 
@@ -142,8 +143,8 @@ class Host:
     def _obey(self, order: Order) -> None:
         if order is Order.START:
             self._start()
-        elif order is Order.STOP:
-            self._stop()
+        elif order in (Order.STOP, Order.CUT_POWER):
+            self._stop(STOP_DEADLINE if order is Order.STOP else 0)
             self._report(self.plan.instance, Event.STOPPED, "")
         elif order is Order.REBOOT:
             self._stop()
@@ -204,11 +205,10 @@ class Host:
         except shell.CommandError:  # a kernel that does not count swap
             self._podman("update", *sizes, self.container)
 
-    def _stop(self) -> None:
+    def _stop(self, seconds: int = STOP_DEADLINE) -> None:
+        """Shut down within a time; in none, all processes are killed without a word."""
         self._unwatch()
-        self._podman(
-            "stop", "--time", str(STOP_DEADLINE), self.container, timeout=STOP_DEADLINE + 60
-        )
+        self._podman("stop", "--time", str(seconds), self.container, timeout=seconds + 60)
 
     def _terminate(self) -> None:
         self._unwatch()

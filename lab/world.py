@@ -119,9 +119,9 @@ class World:
         """Start the host of a stopped instance."""
         self._hosts[instance.id].order(Order.START, self._plan(instance))
 
-    def stop(self, instance_id: str) -> None:
-        """Shut a host down."""
-        self._hosts[instance_id].order(Order.STOP)
+    def stop(self, instance_id: str, force: bool) -> None:
+        """Shut a host down, or end all that runs on it at once."""
+        self._hosts[instance_id].order(Order.CUT_POWER if force else Order.STOP)
 
     def reboot(self, instance_id: str) -> None:
         """Shut a host down and start it."""

@@ -105,6 +105,15 @@ def test_a_host_that_dies_comes_back(aws: Aws, box: Box) -> None:
     assert box.state == "running"
 
 
+def test_a_forced_stop_lets_nothing_end_in_order(aws: Aws, box: Box) -> None:
+    box.run("sudo systemd-run -q --unit=last -p ExecStop='/bin/touch /var/told' sleep 1000")
+    aws.ec2.stop_instances(InstanceIds=[box.id], Force=True)
+    box.wait("stopped")
+    aws.ec2.start_instances(InstanceIds=[box.id])
+    box.wait("running")
+    assert box.try_run("test -e /var/told").returncode == 1
+
+
 def test_a_host_that_powers_off_is_stopped(aws: Aws, box: Box) -> None:
     box.try_run("sudo systemctl poweroff")
     box.wait("stopped")

@@ -21,6 +21,7 @@ from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplateBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.general import General
+from moto.ec2.responses.instances import InstanceResponse
 from moto.s3.models import FakeBucket
 
 from lab import ec2, mends
@@ -39,6 +40,7 @@ REPLACED: list[tuple[Any, str]] = [
     (elastic_ip_addresses, "random_ip"),
     (Instance, "instance_status"),
     (General, "get_console_output"),
+    (InstanceResponse, "stop_instances"),
     (FakeBucket, "get_permission"),
     (ec2_backends, "backend"),
 ]
@@ -63,8 +65,8 @@ class Recorder:
     def start(self, instance: Any) -> None:
         self.orders.append(("start", instance.id))
 
-    def stop(self, instance_id: str) -> None:
-        self.orders.append(("stop", instance_id))
+    def stop(self, instance_id: str, force: bool) -> None:
+        self.orders.append(("cut power" if force else "stop", instance_id))
 
     def reboot(self, instance_id: str) -> None:
         self.orders.append(("reboot", instance_id))

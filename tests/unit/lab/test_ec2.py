@@ -63,6 +63,15 @@ def test_states_wait_for_the_host(api: Any, subnet: str, physics: Recorder) -> N
     ]  # fmt: skip
 
 
+def test_a_forced_stop_asks_nobody(api: Any, subnet: str, physics: Recorder) -> None:
+    one = run(api, subnet)["InstanceId"]
+    physics.report(one, Event.RUNNING)
+    [change] = api.stop_instances(InstanceIds=[one], Force=True)["StoppingInstances"]
+    assert change["PreviousState"]["Name"] == "running"
+    assert change["CurrentState"]["Name"] == "stopping"
+    assert [order for order, _ in physics.orders] == ["launch", "cut power"]
+
+
 @pytest.mark.parametrize(
     ("events", "call"),
     [
