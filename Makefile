@@ -28,7 +28,7 @@ demo: setup-lab ## Climb the stages in the lab, under traffic, and show the figu
 	@$(PY) tools/demo.py
 
 .PHONY: test
-test: setup ## Run all tests; molecule runs beside integration and faults
+test: setup ## Run all tests; molecule and faults run beside integration
 	@tools/test
 
 .PHONY: lint unit templates application integration molecule faults

@@ -31,7 +31,7 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 # process.
 _GROUPS_OF_HOSTS = {
     "ascent-lab": {"cpu.shares": "8192", "cpu.weight": "800"},
-    "ascent-lab-background": {"cpu.shares": "102", "cpu.weight": "10"},
+    "ascent-lab-background": {"cpu.shares": "512", "cpu.weight": "50"},
 }
 _GROUPS = Path("/sys/fs/cgroup")
 

@@ -40,7 +40,7 @@ def test_hosts_of_a_background_lab_give_way(groups: Path, without_systemd: Podma
     shares = groups / "cpu" / "ascent-lab-background" / "cpu.shares"
     shares.write_text("1024")
     without_systemd.weigh()
-    assert shares.read_text() == "102"
+    assert shares.read_text() == "512"
     placement = without_systemd.placement(background=True)
     assert placement == ("--cgroup-parent", "/ascent-lab-background")
 
