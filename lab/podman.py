@@ -27,7 +27,7 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 # Without systemd all containers of the machine are one group, with no more of the processors than
 # any one process of it: hosts would starve beside the playbooks that work on them. So the lab's
 # hosts have a group of their own, whose weight is that of eight processes (version 1 counts a
-# process as 1024, version 2 as 100). Hosts of a background lab have one that gives way to any
+# process as 1024, version 2 as 100). Hosts of a background lab have one that weighs half of a
 # process.
 _GROUPS_OF_HOSTS = {
     "ascent-lab": {"cpu.shares": "8192", "cpu.weight": "800"},
