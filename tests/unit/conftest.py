@@ -1,10 +1,38 @@
-"""The collection is found by Ansible's own loader before a test imports a part of it by its name.
+"""What all unit tests stand on.
 
-Otherwise Python finds it first as a plain package, in which Ansible then finds no plugins.
+The collection is found by Ansible's own loader before a test imports a part of it by its name:
+otherwise Python finds it first as a plain package, in which Ansible then finds no plugins.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from moto.core.botocore_stubber import BotocoreStubber
+
 from tests.templates.rendering import find_collections
 
 find_collections()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_request_at_a_time() -> Iterator[None]:
+    """Let moto answer one request after the other, as AWS' own state changes one after the other.
+
+    Our modules ask from several threads, and moto has no lock: now and then one of its
+    answers met a dictionary that another thread was just filling. The lab's server has such a
+    lock, too.
+    """
+    lock = threading.Lock()
+    answer = BotocoreStubber.__call__
+
+    def locked(self: BotocoreStubber, *arguments: Any, **more: Any) -> Any:
+        with lock:
+            return answer(self, *arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BotocoreStubber, "__call__", locked)
+        yield
