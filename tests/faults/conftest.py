@@ -131,10 +131,19 @@ KILLS = {
     "record": r"TASK \[Write the stage down\]",
 }
 
+# What the kill before has configured is not gone through again on the way to these.
+CONFIGURED = dict.fromkeys(
+    ("check, the witness running", "audit"),
+    ("--skip-tags", "common,database,pooler,cache,web,worker"),
+)
+
 
 @pytest.fixture(scope="session")
 def killed(environment: Environment) -> dict[str, Run]:
-    return {where: environment.play(STAGE, kill_at=line) for where, line in KILLS.items()}
+    return {
+        where: environment.play(STAGE, *CONFIGURED.get(where, ()), kill_at=line)
+        for where, line in KILLS.items()
+    }
 
 
 @pytest.fixture(scope="session")

@@ -317,3 +317,12 @@ def test_one_role_of_a_stage_runs_alone(stands: None, stage_lab: TestLab) -> Non
     assert not re.search(r"TASK \[ascent\.scaling\.database : (?!Validating)", run.output)
     assert "Write the stage down" not in run.output
     assert run.changed_tasks == []
+
+
+def test_a_stage_that_leaves_roles_out_is_not_written_down(
+    stands: None, stage_lab: TestLab
+) -> None:
+    roles = "common,database,pooler,cache,web,worker"
+    run = succeed(stage_lab, STAGE, "--check", "--skip-tags", roles)
+    assert "TASK [ascent.scaling.web : configure" not in run.output
+    assert re.search(r"TASK \[Write the stage down\] \*+\nskipping: ", run.output)
