@@ -7,7 +7,6 @@ import os
 import queue
 import select
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -284,7 +283,7 @@ class Host:
         """Wait until SSH answers. None: the host ended, or an order came first."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if _answers(self.plan.address):
+            if self._link.greets(self.plan.address):
                 return True
             if self._poll(0.1, consume=False) or not self._orders.empty():
                 return None
@@ -370,15 +369,6 @@ def memory_use(process: int) -> MemoryUse:
 def _cpus(plan: Plan) -> int:
     """Return the processors of a host: no more than the machine has, else podman refuses."""
     return min(plan.cpus, os.cpu_count() or 1)
-
-
-def _answers(address: str) -> bool:
-    try:
-        with socket.create_connection((address, 22), timeout=1) as connection:
-            connection.settimeout(2)
-            return connection.recv(256).startswith(b"SSH-")
-    except OSError:
-        return False
 
 
 def remove_all(settings: Settings) -> None:

@@ -155,6 +155,27 @@ def test_a_check_says_what_would_be_taken_and_takes_nothing(
     assert repository(database) == before
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([], r"host restored\s+\(t3\.small, 20 GiB\) would\s+be made.* as of the\s+latest"),
+        (["-e", "ascent_restore_into=box"], r"databases on box would\s+stand still"),
+        (["-e", "state=absent"], r"restored was not there"),
+    ],
+)
+def test_a_check_says_what_would_be_restored_and_does_nothing(
+    asked: list[str], told: str, database: Host, stage_lab: TestLab
+) -> None:
+    def standing() -> object:
+        hosts = [(host["name"], host["state"]) for host in stage_lab.status()["hosts"]]
+        return hosts, psql(database, "SELECT pg_postmaster_start_time(), count(*) FROM orders")
+
+    before = standing()
+    run = succeed(stage_lab, RESTORE, "--check", *asked)
+    assert re.search(told, run.output, re.DOTALL), run.tail()
+    assert standing() == before
+
+
 def test_hosts_call_nothing_that_their_role_does_not_allow(
     written: object, stage_lab: TestLab
 ) -> None:

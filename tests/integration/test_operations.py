@@ -68,6 +68,36 @@ def orders(box: str, token: str) -> int:
     return request("GET", box, "/api/orders", host=DOMAIN, headers=headers)[0]
 
 
+# --- check mode ------------------------------------------------------------------------------
+
+# Whatever a run could leave on the host: settings, releases, processes that were started anew.
+TRACES = (
+    "find /etc /srv /var/lib/postgresql/*/main/*.conf -type f | sort | xargs md5sum;"
+    " readlink -f /srv/shop/live;"
+    " runuser -u postgres -- psql -Atc 'SELECT pg_postmaster_start_time()';"
+    " systemctl show --property=MainPID nginx pgbouncer valkey-server 'shop@*'"
+)
+
+
+@pytest.mark.parametrize(
+    ("operation", "asked", "told"),
+    [
+        ("deploy", ["ascent_release=another"], r"another would go\s+live"),
+        ("rotate_secrets", [], r"Nothing was changed"),
+        ("resize", ['{"ascent_sizes": {"box": "m7i.large"}}'], r"size t3\.small -> m7i\.large"),
+        ("logs", [], r"Would be collected into"),
+    ],
+)
+def test_a_check_tells_and_does_nothing(
+    operation: str, asked: list[str], told: str, stands: None, stage_lab: TestLab
+) -> None:
+    before = aws_state.snapshot(stage_lab), on_box(stage_lab, TRACES)
+    settings = [word for item in asked for word in ("-e", item)]
+    run = succeed(stage_lab, f"operations/{operation}.yml", "--check", *settings)
+    assert re.search(told, run.output), run.tail()
+    assert (aws_state.snapshot(stage_lab), on_box(stage_lab, TRACES)) == before
+
+
 # --- plan ------------------------------------------------------------------------------------
 
 

@@ -164,6 +164,9 @@ def test_a_deploy_and_its_rollback_fail_no_request(
         succeed(stage_lab, "operations/deploy.yml", "-e", f"ascent_source={second_release}")
         second = get_json(box, "/health/ready", host=DOMAIN)["release"]
         assert "Release two of the tests" in get(box, "/", host=DOMAIN)[2]
+        told = succeed(stage_lab, "operations/rollback.yml", "--check").output
+        assert re.search(rf"{re.escape(first)}\s+would go\s+live", told)
+        assert get_json(box, "/health/ready", host=DOMAIN)["release"] == second
         succeed(stage_lab, "operations/rollback.yml")
         third = get_json(box, "/health/ready", host=DOMAIN)["release"]
     assert first == third != second

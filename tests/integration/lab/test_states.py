@@ -83,6 +83,25 @@ def test_a_stopped_host_is_silent_and_comes_back_larger(aws: Aws, box: Box) -> N
     assert limit.split() == [str(4096 * 1024 * 1024)]
 
 
+def test_a_host_that_lets_in_its_operator_alone_is_running_again_at_once(
+    aws: Aws, box: Box
+) -> None:
+    rules = (
+        "table inet own { chain input { type filter hook input priority 0; policy drop;"
+        " iif lo accept; ct state established accept; ip saddr 198.18.1.1 tcp dport 22 accept; }; }"
+    )
+    box.run("sudo apt-get install -qq -y nftables && sudo systemctl enable nftables")
+    box.run(f"echo '{rules}' | sudo tee /etc/nftables.conf")
+    aws.ec2.stop_instances(InstanceIds=[box.id])
+    box.wait("stopped")
+    aws.ec2.start_instances(InstanceIds=[box.id])
+    box.wait("running", deadline=60)
+    assert "own" in box.run("sudo nft list tables")
+    status = aws.ec2.describe_instance_status(InstanceIds=[box.id])["InstanceStatuses"][0]
+    assert status["InstanceStatus"]["Status"] == "ok"
+    box.run("sudo systemctl disable --now nftables")
+
+
 def test_reboot_keeps_the_address(aws: Aws, box: Box) -> None:
     private, public, boot = box.private, box.public, box.boot()
     aws.ec2.reboot_instances(InstanceIds=[box.id])
