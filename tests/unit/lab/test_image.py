@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.hosts import MemoryUse, meminfo
-from lab.image import amis, private_certificates, recipe, releases
+from lab.image import DATA, amis, private_certificates, recipe, releases
 
 AUTHORITY = b"-----BEGIN CERTIFICATE-----"
 
@@ -55,6 +58,39 @@ def test_the_recipes_files_belong_to_root() -> None:
         members = archive.getmembers()
     assert "etc/cloud/cloud.cfg.d/90_ascent_lab.cfg" in [member.name for member in members]
     assert {(member.uid, member.gid, member.mode) for member in members} == {(0, 0, 0o644)}
+
+
+@pytest.mark.parametrize("name", ["ansible_x_payload.zip", "other.zip"])
+def test_what_ansible_sends_is_unpacked_and_compiled_once(tmp_path: Path, name: str) -> None:
+    program = f"""
+import os, sys
+from ascent_lab import compiled
+compiled.CACHE = {str(tmp_path / "cache")!r}
+os.geteuid = lambda: 0
+plain, unpacked = compiled._plain, []
+compiled._plain = lambda importer, name: (unpacked.append(name), plain(importer, name))[1]
+sys.path.insert(0, {str(tmp_path / name)!r})
+import sent
+print(bool(unpacked), sent.VALUE)
+"""
+
+    def run(value: int) -> str:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("sent.py", f"VALUE = {value}")
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONPATH": str(DATA / "rootfs/usr/lib/python3/dist-packages")},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    again = "payload" not in name
+    assert [run(1), run(1), run(2)] == ["True 1", f"{again} 1", "True 2"]
+    if "payload" in name:
+        for kept in (tmp_path / "cache").iterdir():
+            kept.write_bytes(b"torn")
+        assert run(2) == "True 2"
 
 
 def test_certificates_that_only_this_machine_trusts_go_along(tmp_path: Path) -> None:
