@@ -187,6 +187,9 @@ def _bootstrap(wanted: Recipe, folder: Path, archive: Path, say: Callable[[str],
         "masked": " ".join(_MASKED),
     }
     command = [
+        # What it mounts is gone with it, even if it is killed: else removing what it leaves would
+        # reach into the machine's own /dev and /sys.
+        *("unshare", "--mount", "--propagation", "private"),
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from lab import lifecycle
 from lab.errors import LabError
 from lab.podman import Podman
 from lab.settings import Settings
-from tests.integration.lab.conftest import Aws, Box, opens
+from tests.integration.lab.conftest import Aws, Box, eventually, opens
+from tests.support.lab import ROOT
 
 pytestmark = pytest.mark.lab
 
@@ -95,3 +99,30 @@ def test_two_labs_and_their_ends(
 def test_down_of_nothing_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     lifecycle.down(OTHER, print)
     assert traces(OTHER) == []
+
+
+def test_an_image_build_that_is_killed_leaves_no_mount(tmp_path: Path) -> None:
+    """What it leaves is removed by the next build, which must not reach the machine's own files."""
+    program = (
+        "import sys; from pathlib import Path; from lab import image; place = Path(sys.argv[1]);"
+        " image._bootstrap(image.recipe('trixie', b''), place, place / 'root.tar', print)"
+    )
+    build = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, start_new_session=True
+    )
+
+    def mounted() -> bool:
+        for path in Path("/proc").glob("[0-9]*/mountinfo"):
+            with contextlib.suppress(OSError):
+                if f"{tmp_path}/" in path.read_text():
+                    return True
+        return False
+
+    try:
+        eventually(mounted)
+        assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    finally:
+        os.killpg(build.pid, signal.SIGKILL)
+        build.wait()
+    eventually(lambda: not mounted())
+    shutil.rmtree(tmp_path)
