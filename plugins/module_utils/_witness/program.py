@@ -976,14 +976,24 @@ class AlreadyRunning(Exception):
     """Another witness of the same run holds the lock."""
 
 
+# Whoever asks whether a witness runs holds the lock for the moment of asking (control.holder).
+LOCK_PATIENCE_S = 2.0
+
+
 def hold_lock(path: Path) -> int:
     """Hold the run's lock for the life of the process, with its pid and start inside."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise AlreadyRunning(str(path)) from error
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
+            os.close(fd)
+            raise AlreadyRunning(str(path)) from error
+        break
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps({"pid": os.getpid(), "started": time.time()}).encode(), 0)
     return fd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -265,6 +266,28 @@ def test_a_lock_tells_who_holds_it_and_nobody_after_their_death(tmp_path: Path) 
         program.hold_lock(path)
     os.close(fd)
     assert control.holder(path) is None
+
+
+def test_whoever_asks_for_a_moment_keeps_no_witness_from_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    asking = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    release = threading.Timer(0.3, os.close, [asking])
+    release.start()
+    held = program.hold_lock(path)
+    release.join()
+    assert control.holder(path) == os.getpid()
+    os.close(held)
+
+
+def test_a_second_witness_of_a_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "LOCK_PATIENCE_S", 0.1)
+    first = program.hold_lock(tmp_path / "lock")
+    with pytest.raises(program.AlreadyRunning):
+        program.hold_lock(tmp_path / "lock")
+    os.close(first)
 
 
 def test_each_loop_has_its_own_rate_and_none_is_above_the_cap(tmp_path: Path) -> None:
