@@ -987,13 +987,12 @@ def hold_lock(path: Path) -> int:
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
         except BlockingIOError as error:
-            if time.monotonic() < deadline:
-                time.sleep(0.01)
-                continue
-            os.close(fd)
-            raise AlreadyRunning(str(path)) from error
-        break
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                raise AlreadyRunning(str(path)) from error
+        time.sleep(0.01)
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps({"pid": os.getpid(), "started": time.time()}).encode(), 0)
     return fd
