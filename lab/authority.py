@@ -1,4 +1,4 @@
-"""The lab's certificate authority: hosts trust it as they trust Amazon's, for S3's names alone.
+"""The lab's certificate authority: hosts trust it as they trust Amazon's, for AWS's names alone.
 
 It is kept with the hosts' image, which bears its certificate, so that every lab of the machine uses
 the same one and no image is built for a lab. Its name constraints keep it from vouching for
@@ -39,13 +39,24 @@ class Authority:
 
         Its files are written to `folder`, since OpenSSL takes files alone.
         """
+        key, certificate = self.issue(names)
+        file = folder / "s3.pem"
+        _write(file, key + certificate)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        return context
+
+    def issue(self, names: list[str]) -> tuple[bytes, bytes]:
+        """Return a new key and a server's certificate for these names, in PEM."""
         key_pem, own_pem = self._load()
         issuer = x509.load_pem_x509_certificate(own_pem)
         signing = serialization.load_pem_private_key(key_pem, None)
         assert isinstance(signing, ec.EllipticCurvePrivateKey)
         key = ec.generate_private_key(ec.SECP256R1())
+        # X.509 allows a subject 64 characters; clients look at the names alone.
+        subject = names[0] if len(names[0]) <= 64 else SUFFIX
         certificate = (
-            _builder(names[0], issuer.subject, key)
+            _builder(subject, issuer.subject, key)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
@@ -54,11 +65,7 @@ class Authority:
             )
             .sign(signing, hashes.SHA256())
         )
-        file = folder / "s3.pem"
-        _write(file, _private(key) + _public(certificate))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return _private(key), _public(certificate)
 
     def _load(self) -> tuple[bytes, bytes]:
         key, certificate = self._folder / "authority.key", self._folder / "authority.crt"

@@ -25,6 +25,16 @@ _COLUMNS = (
     ("image", "IMAGE"),
 )
 
+_DATABASE_COLUMNS = (
+    ("id", "DATABASE"),
+    ("state", "STATE"),
+    ("type", "CLASS"),
+    ("zone", "ZONE"),
+    ("private_address", "PRIVATE"),
+    ("endpoint", "ENDPOINT"),
+    ("version", "VERSION"),
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status."""
@@ -32,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         subnet = options.subnet or lifecycle.subnet_of(options.name) or DEFAULT_SUBNET
         background = getattr(options, "background", False)
-        settings = Settings.of(options.name, subnet, options.hosts_file, background)
+        delay = getattr(options, "rds_delay", 0.0)
+        settings = Settings.of(options.name, subnet, options.hosts_file, background, delay)
         _VERBS[options.verb](settings, options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -115,20 +126,28 @@ def environment(settings: Settings) -> dict[str, str]:
 def table(status: dict[str, Any]) -> str:
     """Return a status as a person reads it."""
     lines = [f"lab '{status['name']}' serves at {status['endpoint']}", ""]
-    rows = [[str(host[key] or "-") for key, _ in _COLUMNS] for host in status["hosts"]]
-    if rows:
-        titles = [title for _, title in _COLUMNS]
-        widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        for row in (titles, *rows):
-            lines.append("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip())
-    else:
-        lines.append("no hosts")
+    lines += _aligned(_COLUMNS, status["hosts"]) or ["no hosts"]
+    if status.get("databases"):
+        lines += ["", *_aligned(_DATABASE_COLUMNS, status["databases"])]
     if status["names"]:
         lines.append("")
     lines += [f"{name} is {address}" for name, address in sorted(status["names"].items())]
     if status["faults"]:
         lines += ["", f"{len(status['faults'])} fault(s) armed: python -m lab fault --clear"]
     return "\n".join(lines)
+
+
+def _aligned(columns: tuple[tuple[str, str], ...], found: list[dict[str, Any]]) -> list[str]:
+    """Return lines of a table with its titles; none if nothing was found."""
+    rows = [[str(entry[key] or "-") for key, _ in columns] for entry in found]
+    if not rows:
+        return []
+    titles = [title for _, title in columns]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    return [
+        "  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in (titles, *rows)
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,6 +169,13 @@ def _parser() -> argparse.ArgumentParser:
     up = verbs.add_parser("up", parents=[common], help="start the lab, or do nothing if it stands")
     up.add_argument(
         "--background", action="store_true", help="its hosts give way to those of other labs"
+    )
+    up.add_argument(
+        "--rds-delay",
+        type=float,
+        default=float(os.environ.get("ASCENT_LAB_RDS_DELAY", "0")),
+        metavar="SECONDS",
+        help="a database's changes of state take so much longer than their real work",
     )
     down = verbs.add_parser("down", parents=[common], help="stop it; nothing stays behind")
     down.add_argument("--image", action="store_true", help="remove the host image as well")

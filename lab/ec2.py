@@ -368,6 +368,33 @@ class LabEC2Backend(EC2Backend):
         if group_ids and nic.instance and nic.device_index == 0:
             nic.instance.security_groups = list(nic._group_set)
 
+    def delete_network_interface(self, eni_id: str) -> None:
+        """Remove an interface, unless it is another service's."""
+        if eni_id in self.enis and self.enis[eni_id].requester_managed:
+            raise EC2ClientError(
+                "InvalidNetworkInterface.InUse", f"Network interface '{eni_id}' is currently in use"
+            )
+        super().delete_network_interface(eni_id)
+
+    def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
+        """Remove a group, unless a database has it."""
+        for nic in self.enis.values():
+            if nic.requester_managed and group_id in {group.id for group in nic._group_set}:
+                raise EC2ClientError(
+                    "DependencyViolation", f"resource {group_id} has a dependent object"
+                )
+        super().delete_security_group(name, group_id)
+
+    def delete_subnet(self, subnet_id: str) -> Any:
+        """Remove a subnet, unless a database stands in it."""
+        for nic in self.enis.values():
+            if nic.requester_managed and nic.subnet.id == subnet_id:
+                raise EC2ClientError(
+                    "DependencyViolation",
+                    f"The subnet '{subnet_id}' has dependencies and cannot be deleted.",
+                )
+        return super().delete_subnet(subnet_id)
+
     def _require_group(self, group_id: str) -> None:
         if not self.get_security_group_from_id(group_id):
             raise EC2ClientError(

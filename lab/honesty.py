@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 CODE = "NotTrueInTheLab"
 
-# Services whose whole meaning is in their API (moto), or in the API and the lab's hosts (EC2,
+# Services whose whole meaning is in their API (moto), or in the API and the lab's hosts (EC2, RDS,
 # Route 53). Names are those of the signature (SigV4 credential scope).
 TRUE_SERVICES = frozenset(
     {
@@ -18,6 +18,7 @@ TRUE_SERVICES = frozenset(
         "kms",
         "logs",
         "monitoring",
+        "rds",
         "route53",
         "s3",
         "secretsmanager",
@@ -59,6 +60,33 @@ NOT_TRUE: Mapping[str, frozenset[str]] = {
     "ssm": frozenset({"CreateAssociation", "SendCommand", "StartSession"}),
     "route53": frozenset({"CreateHealthCheck"}),
 }
+# All that changes something in a service of which the lab makes a part true.
+ONLY_TRUE: Mapping[str, frozenset[str]] = {
+    "rds": frozenset(
+        {
+            "AddTagsToResource",
+            "CopyDBParameterGroup",
+            "CreateDBInstance",
+            "CreateDBParameterGroup",
+            "CreateDBSnapshot",
+            "CreateDBSubnetGroup",
+            "DeleteDBInstance",
+            "DeleteDBParameterGroup",
+            "DeleteDBSnapshot",
+            "DeleteDBSubnetGroup",
+            "ModifyDBInstance",
+            "ModifyDBParameterGroup",
+            "ModifyDBSubnetGroup",
+            "RebootDBInstance",
+            "RemoveTagsFromResource",
+            "ResetDBParameterGroup",
+            "RestoreDBInstanceFromDBSnapshot",
+            "RestoreDBInstanceToPointInTime",
+            "StartDBInstance",
+            "StopDBInstance",
+        }
+    )
+}
 # Calls that are true but for some of their parameters.
 _NOT_TRUE_PARAMETERS: Mapping[tuple[str, str], Mapping[str, frozenset[str]]] = {
     ("ec2", "CreateVpc"): {"AmazonProvidedIpv6CidrBlock": frozenset({"true"})},
@@ -67,6 +95,7 @@ _NOT_TRUE_PARAMETERS: Mapping[tuple[str, str], Mapping[str, frozenset[str]]] = {
     },
     ("ec2", "ModifyInstanceAttribute"): {"SourceDestCheck.Value": frozenset({"false"})},
     ("ec2", "ModifyNetworkInterfaceAttribute"): {"SourceDestCheck.Value": frozenset({"false"})},
+    ("rds", "RebootDBInstance"): {"ForceFailover": frozenset({"true"})},
 }
 _READING = ("Describe", "List", "Get", "BatchGet", "Search", "Query", "Scan", "Head", "Lookup")
 
@@ -82,7 +111,9 @@ def refusal(service: str, action: str, parameters: Mapping[str, str]) -> str | N
         if reads(action):
             return None  # there is nothing, and that is what it says
         return f"The lab does not make {service} true yet, so it refuses {action}. See docs/lab.md."
-    if action in NOT_TRUE.get(service, ()):
+    partly = ONLY_TRUE.get(service)
+    unknown = partly is not None and action not in partly and not reads(action)
+    if unknown or action in NOT_TRUE.get(service, ()):
         return f"The lab cannot make {service} {action} true. See docs/lab.md."
     for name, values in _NOT_TRUE_PARAMETERS.get((service, action), {}).items():
         value = parameters.get(name, "")

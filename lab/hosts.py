@@ -1,14 +1,17 @@
-"""Hosts: the containers that EC2 instances are, each driven by a thread of its own."""
+"""Hosts: the containers that EC2 instances are, each driven by a thread of its own.
+
+A database is a host as well, of another kind (`lab.databases`): what differs are methods here.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import select
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -71,6 +74,7 @@ class Plan:
 
 
 Report = Callable[[str, Event, str], None]
+Job = Callable[[], None]
 
 
 class Host:
@@ -85,7 +89,7 @@ class Host:
         self._podman = Podman.of(settings)
         self._report = report
         self._link = Link(settings, plan.instance)
-        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._orders: deque[Order | Job] = deque()
         self._wake_read, self._wake_write = os.pipe()
         self._pidfd: int | None = None
         self._process = 0
@@ -102,11 +106,11 @@ class Host:
         """Begin the host's life."""
         self._thread.start()
 
-    def order(self, order: Order, plan: Plan | None = None) -> None:
-        """Ask for a change; `plan` says what the host shall be from now on."""
+    def order(self, order: Order | Job, plan: Plan | None = None) -> None:
+        """Ask for a change or any other job; `plan` says what the host shall be from now on."""
         if plan:
             self.plan = plan
-        self._orders.put(order)
+        self._orders.append(order)
         os.write(self._wake_write, b".")
 
     def console(self) -> str:
@@ -116,6 +120,31 @@ class Host:
             return self._podman("exec", self.container, *command)[-_CONSOLE:]
         except LabError:
             return ""
+
+    # --- what kinds of hosts differ in
+    def _mounts(self) -> list[str]:
+        """Return what of the machine the host sees, as podman's `--volume` takes it."""
+        return [f"{self._meminfo}:/proc/meminfo:ro"]
+
+    def _answers(self) -> bool:
+        """Say whether the host does what it is there for."""
+        return self._link.greets(self.plan.address)
+
+    def _interrupted(self) -> bool:
+        """Say whether an order came that does not wait for an answer."""
+        return bool(self._orders)
+
+    def _settle(self) -> None:
+        """Do what is left to do once the host answers, before anybody hears of it."""
+
+    def _reboot(self) -> None:
+        """Shut down and start."""
+        self._stop()
+        self._start()
+
+    def _clean(self) -> None:
+        """Remove the host's files."""
+        self._meminfo.unlink(missing_ok=True)
 
     # --- the thread
     def _drive(self) -> None:
@@ -133,8 +162,10 @@ class Host:
                 elif order is Order.TERMINATE:
                     self._terminate()
                     return
-                else:
+                elif isinstance(order, Order):
                     self._obey(order)
+                else:
+                    order()
             except LabError as error:
                 log.error("%s: %s", self.plan.instance, error)
                 self._report(self.plan.instance, Event.IMPAIRED, str(error))
@@ -146,8 +177,7 @@ class Host:
             self._stop(STOP_DEADLINE if order is Order.STOP else 0)
             self._report(self.plan.instance, Event.STOPPED, "")
         elif order is Order.REBOOT:
-            self._stop()
-            self._start()
+            self._reboot()
 
     def _create(self) -> None:
         plan = self.plan
@@ -172,13 +202,12 @@ class Host:
                 *self._podman.placement(self._settings.background),
                 "--pids-limit", "-1",
                 "--stop-timeout", str(STOP_DEADLINE),
-                "--volume", f"{self._meminfo}:/proc/meminfo:ro",
+                *(f"--volume={mount}" for mount in self._mounts()),
                 plan.image,
                 "/lib/systemd/systemd",
             )  # fmt: skip
 
     def _start(self) -> None:
-        plan = self.plan
         self._write_meminfo()
         with self._booting:
             self._podman("start", self.container)
@@ -188,9 +217,15 @@ class Host:
             answers = self._wait_for_answer(_BOOT_TURN)
         if answers is False:
             answers = self._wait_for_answer(BOOT_DEADLINE - _BOOT_TURN)
+        self._welcome(answers)
+
+    def _welcome(self, answers: bool | None) -> None:
+        """Tell of a host that answers, or does not. None: it ended, or an order came first."""
         if answers is None:
-            return  # it ended, or an order came: both are handled by the loop
-        self._report(plan.instance, Event.RUNNING if answers else Event.IMPAIRED, "")
+            return  # both are handled by the loop
+        if answers:
+            self._settle()
+        self._report(self.plan.instance, Event.RUNNING if answers else Event.IMPAIRED, "")
 
     def _resize(self) -> None:
         """Apply the plan's size: a container starts with the limits of its creation."""
@@ -220,7 +255,7 @@ class Host:
                 step()
             except LabError as error:
                 log.error("%s: %s", self.plan.instance, error)
-        self._meminfo.unlink(missing_ok=True)
+        self._clean()
         os.close(self._wake_read)
         os.close(self._wake_write)
         self._report(self.plan.instance, Event.TERMINATED, "")
@@ -256,14 +291,14 @@ class Host:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _next(self) -> Order | None:
+    def _next(self) -> Order | Job | None:
         """Wait for an order; None says that the container ended."""
         while True:
             if self._poll(_MEMORY_INTERVAL):
                 return None
             try:
-                return self._orders.get_nowait()
-            except queue.Empty:
+                return self._orders.popleft()
+            except IndexError:
                 self._write_meminfo()
 
     def _poll(self, timeout: float, consume: bool = True) -> bool:
@@ -280,12 +315,12 @@ class Host:
         return self._pidfd is not None and self._pidfd in ready
 
     def _wait_for_answer(self, patience: float) -> bool | None:
-        """Wait until SSH answers. None: the host ended, or an order came first."""
+        """Wait until it answers. None: the host ended, or an order came first."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if self._link.greets(self.plan.address):
+            if self._answers():
                 return True
-            if self._poll(0.1, consume=False) or not self._orders.empty():
+            if self._poll(0.1, consume=False) or self._interrupted():
                 return None
         return False
 

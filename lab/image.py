@@ -162,7 +162,7 @@ def build(settings: Settings, release: str, say: Callable[[str], None]) -> str:
     wanted = recipe(release, Authority(settings.cache).certificate)
     if podman.image_exists(wanted.tag):
         return wanted.tag
-    with _lock(settings.cache):
+    with lock(settings.cache):
         if podman.image_exists(wanted.tag):
             return wanted.tag
         for leftover in settings.cache.glob("build-*"):
@@ -249,7 +249,8 @@ def _apt_proxies() -> tuple[str, ...]:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time build an image."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab import hosts, image, shell
+from lab import engine, hosts, image, shell
 from lab.errors import LabError
 from lab.machine import Machine, require_programs, require_root
 from lab.podman import Podman
@@ -40,6 +41,7 @@ class Server:
                 sys.executable, "-m", "lab.server", settings.name, str(settings.subnet),
                 *(["hosts-file"] if settings.write_hosts_file else []),
                 *(["background"] if settings.background else []),
+                f"rds-delay={settings.rds_delay}",
             ),
             output=settings.log,
             env={"PYTHONPATH": str(_HERE), "PYTHONUNBUFFERED": "1"},
@@ -95,12 +97,13 @@ def up(settings: Settings, say: Say, release: str = "trixie") -> dict[str, Any]:
                 say("the lab stands already")
                 return status
         _refuse_overlap(settings)
-        if standing is not None or region.exists():
+        if standing is not None or region.exists() or settings.databases.exists():
             if standing is not None:
                 say("the lab's server died; its state is gone; starting afresh")
             _remove(settings, say)
         podman = Podman.of(settings)
         say(f"podman works with {podman.find_setup(tag)}")
+        engine.build(settings, say)
         settings.state.mkdir(parents=True)
         settings.settings_file.write_text(
             json.dumps({"name": settings.name, "subnet": str(settings.subnet)})
@@ -223,6 +226,9 @@ def _remove(settings: Settings, say: Say) -> None:
     Region(settings).down()
     Machine(settings).down()
     shutil.rmtree(settings.state, ignore_errors=True)
+    shutil.rmtree(settings.databases, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        settings.databases.parent.rmdir()  # unless another lab has some
 
 
 def _wait(condition: Callable[[], bool], deadline: float) -> bool:

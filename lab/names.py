@@ -1,4 +1,4 @@
-"""Names: Route 53's zones, EC2's own names, and what the machine's resolvers know."""
+"""Names: Route 53's zones, EC2's and RDS's own, and what the machine's resolvers know."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import itertools
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ _INTERNAL = re.compile(r"ip-(\d+)-(\d+)-(\d+)-(\d+)\.(?:ec2|[a-z0-9-]+\.compute)
 _PUBLIC = re.compile(
     r"ec2-(\d+)-(\d+)-(\d+)-(\d+)\.(?:compute-1|[a-z0-9-]+\.compute)\.amazonaws\.com"
 )
+_ENDPOINTS = ".rds.amazonaws.com"
 _TTL_EC2 = 60
+_TTL_RDS = 5
 _NEGATIVE_TTL = 5
 _MAX_ALIASES = 8
 
@@ -174,11 +176,13 @@ class Resolver:
         zones: Callable[[], Sequence[Zone]],
         vpc_of: Callable[[str], str | None],
         private_of: Callable[[str, str], str | None],
+        endpoints: Callable[[], Mapping[str, str]],
     ) -> None:
         self._settings = settings
         self._zones = zones
         self._vpc_of = vpc_of
         self._private_of = private_of
+        self._endpoints = endpoints
         self._turn = itertools.count()
 
     def resolve(self, request: DNSRecord, handler: Any) -> DNSRecord:
@@ -216,7 +220,9 @@ class Resolver:
         vpc = self._vpc_of(client)
         found = lookup(self._zones(), name, kind, vpc)
         if found is not None:
-            return found
+            return self._followed(found, kind)
+        if _plain(name).endswith(_ENDPOINTS):
+            return self._endpoint(_plain(name), kind)
         address = ec2_name(name, lambda public: self._private_of(public, client))
         if address is not None:
             records = ((_plain(name), "A", _TTL_EC2, address),) if kind == "A" else ()
@@ -228,6 +234,22 @@ class Resolver:
         if _plain(name).endswith(".internal"):
             return Answer(code="NXDOMAIN")
         return None
+
+    def _endpoint(self, name: str, kind: str) -> Answer:
+        """Return where a database's name leads now."""
+        address = self._endpoints().get(name)
+        if address is None:
+            return Answer(code="NXDOMAIN")
+        return Answer(((name, "A", _TTL_RDS, address),) if kind == "A" else ())
+
+    def _followed(self, answer: Answer, kind: str) -> Answer:
+        """Go on where an answer's alias leads to a database's name."""
+        if kind != "CNAME" and answer.records and answer.records[-1][1] == "CNAME":
+            target = _plain(answer.records[-1][3])
+            if target.endswith(_ENDPOINTS):
+                further = self._endpoint(target, kind)
+                return replace(answer, records=(*answer.records, *further.records))
+        return answer
 
     def _forward(self, request: DNSRecord) -> DNSRecord:
         packet = request.pack()

@@ -72,9 +72,12 @@ class Podman:
             *arguments,
         )
 
-    def __call__(self, *arguments: str, timeout: float | None = 120) -> str:
+    def __call__(
+        self, *arguments: str, timeout: float | None = 120, input_text: str | None = None
+    ) -> str:
         """Run `podman ARGUMENTS`. Raises CommandError."""
-        return shell.run(*self._command(*arguments), env=self._env, timeout=timeout)
+        command = self._command(*arguments)
+        return shell.run(*command, env=self._env, timeout=timeout, input_text=input_text)
 
     def succeeds(self, *arguments: str) -> bool:
         """Say whether `podman ARGUMENTS` ends well."""

@@ -161,13 +161,19 @@ class Link:
 
         From outside a host's own packet filter may let in its operators alone.
         """
+        return self.ask(address, 22).startswith(b"SSH-")
+
+    def ask(self, address: str, port: int, message: bytes = b"") -> bytes:
+        """Return the first that a server says, or answers; nothing if it does not."""
         try:
             with self._socket() as connection:
                 connection.settimeout(2)
-                connection.connect((address, 22))
-                return connection.recv(256).startswith(b"SSH-")
+                connection.connect((address, port))
+                if message:
+                    connection.sendall(message)
+                return connection.recv(1024)
         except OSError:
-            return False
+            return b""
 
     def _socket(self) -> socket.socket:
         """Return a TCP socket of the host's: it stays in the namespace that it was made in."""

@@ -31,7 +31,8 @@ _MOTO = {
 def main() -> None:
     """Serve until SIGTERM."""
     _, name, subnet, *flags = sys.argv
-    settings = Settings.of(name, subnet, "hosts-file" in flags, "background" in flags)
+    delay = next((float(f.partition("=")[2]) for f in flags if f.startswith("rds-delay=")), 0.0)
+    settings = Settings.of(name, subnet, "hosts-file" in flags, "background" in flags, delay)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -49,12 +50,13 @@ def main() -> None:
 def _start(settings: Settings) -> None:
     from moto.iam.models import iam_backends
 
-    from lab import api, ec2, mends, metadata, names
+    from lab import api, ec2, mends, metadata, names, rds
     from lab.world import World
 
     world = World(settings)
     mends.install()
     ec2.install(world, *settings.public_pool)
+    rds.install(world.databases)
 
     def describe(address: str) -> metadata.Document | None:
         with world.lock:
@@ -83,16 +85,20 @@ def _start(settings: Settings) -> None:
                     return str(instance.private_ip)
         return None
 
+    def endpoints() -> dict[str, str]:
+        with world.lock:
+            return rds.endpoints()
+
     faults = Faults()
     world.sync()
     metadata.serve(describe)
-    names.serve(settings, names.Resolver(settings, zones, vpc_of, private_of))
+    names.serve(settings, names.Resolver(settings, zones, vpc_of, private_of, endpoints))
     api.serve(settings, api.Api(world, faults))
     _serve_admin(settings, world, faults)
 
 
 def _serve_admin(settings: Settings, world: Any, faults: Faults) -> None:
-    from lab import ec2
+    from lab import ec2, rds
     from lab.names import resolve_public
 
     def status() -> dict[str, Any]:
@@ -102,6 +108,7 @@ def _serve_admin(settings: Settings, world: Any, faults: Faults) -> None:
                 "endpoint": settings.endpoint,
                 "subnet": str(settings.subnet),
                 "hosts": [_describe(instance) for _, instance in ec2.instances()],
+                "databases": [_describe_database(instance) for _, instance in rds.instances()],
                 "names": resolve_public(world.zones()),
                 "faults": faults.armed(),
             }
@@ -157,6 +164,18 @@ def _describe(instance: Any) -> dict[str, Any]:
         "private_address": None if gone else instance.private_ip,
         "public_address": None if gone else instance.public_ip,
         "image": instance.image_id,
+    }
+
+
+def _describe_database(instance: Any) -> dict[str, Any]:
+    return {
+        "id": instance.db_instance_identifier,
+        "state": instance.status,
+        "type": instance.db_instance_class,
+        "zone": instance.availability_zone,
+        "private_address": instance.interface.private_ip_address,
+        "endpoint": f"{instance.address}:{instance.port}",
+        "version": instance.engine_version,
     }
 
 

@@ -31,18 +31,25 @@ class Settings:
     """A lab's name and uplink subnet, from which everything else follows, and how it behaves.
 
     background: under load its hosts give way to those of other labs.
+    rds_delay: seconds that a database's change of state takes in addition to its real work.
     """
 
     name: str = DEFAULT_NAME
     subnet: ipaddress.IPv4Network = _SUBNET
     write_hosts_file: bool = True
     background: bool = False
+    rds_delay: float = 0.0
     cache: Path = Path("/var/lib/ascent-lab")
     run: Path = Path("/run/ascent-lab")
 
     @classmethod
     def of(
-        cls, name: str, subnet: str, write_hosts_file: bool = True, background: bool = False
+        cls,
+        name: str,
+        subnet: str,
+        write_hosts_file: bool = True,
+        background: bool = False,
+        rds_delay: float = 0.0,
     ) -> Settings:
         """Check what a user typed. Raises LabError."""
         if not _NAME.fullmatch(name):
@@ -56,7 +63,9 @@ class Settings:
             raise LabError(f"'{subnet}' is no subnet for a lab: {error}") from error
         if network.prefixlen != 24:
             raise LabError(f"The lab's subnet must be a /24, not {network}; e.g. {DEFAULT_SUBNET}.")
-        return cls(name, network, write_hosts_file, background)
+        if rds_delay < 0:
+            raise LabError(f"A delay of {rds_delay} seconds cannot be; use 0 or more.")
+        return cls(name, network, write_hosts_file, background, rds_delay)
 
     # --- addresses
     @property
@@ -105,6 +114,11 @@ class Settings:
     def state(self) -> Path:
         """Runtime state: gone after down, and after a reboot of the machine."""
         return self.run / self.name
+
+    @property
+    def databases(self) -> Path:
+        """What databases store, and their backups: on the disk, and gone after down."""
+        return self.cache / "databases" / self.name
 
     @property
     def log(self) -> Path:

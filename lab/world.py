@@ -10,8 +10,9 @@ from typing import Any
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.route53.models import route53_backends
 
-from lab import ec2, image
+from lab import ec2, image, rds
 from lab.authority import Authority
+from lab.databases import Databases
 from lab.errors import LabError
 from lab.firewall import Firewall
 from lab.hosts import Event, Host, Order, Plan
@@ -43,6 +44,7 @@ class World:
         self._amis = {ami.id: ami for ami in image.amis()}
         authority = Authority(settings.cache).certificate
         self._tags = {name: image.recipe(name, authority).tag for name in image.releases()}
+        self.databases = Databases(settings, self.lock, self._follow)
 
     # --- from the API to the machine
     def sync(self) -> None:
@@ -62,14 +64,21 @@ class World:
         interfaces, vpcs = [], {}
         groups: dict[str, Group] = {}
         resolvers = set()
-        for backend, instance in ec2.instances():
-            if instance.state not in _UP:
-                continue
-            interface = _interface(self.settings, backend, instance)
+        up = [
+            (backend, instance.id, instance.nics[0])
+            for backend, instance in ec2.instances()
+            if instance.state in _UP
+        ]
+        up += [
+            (instance.interface.ec2_backend, instance.key, instance.interface)
+            for _, instance in rds.instances()
+        ]
+        for backend, key, nic in up:
+            interface = _interface(self.settings, backend, key, nic)
             interfaces.append(interface)
             vpcs[interface.vpc] = _vpc(backend, interface.vpc)
             resolvers.add(str(ipaddress.IPv4Network(vpcs[interface.vpc].cidrs[0])[2]))
-            for group in instance.nics[0]._group_set:
+            for group in nic._group_set:
                 groups.setdefault(group.id, _group(backend, group))
         return Network(
             tuple(interfaces),
@@ -99,9 +108,14 @@ class World:
         return None
 
     def vpc_at(self, address: str) -> str | None:
-        """Return the VPC of a host's private address."""
+        """Return the VPC of a host's or a database's private address."""
         found = self.instance_at(address)
-        return found[1].vpc_id if found else None
+        if found:
+            return str(found[1].vpc_id)
+        for _, instance in rds.instances():
+            if instance.interface.private_ip_address == address:
+                return str(instance.interface.subnet.vpc_id)
+        return None
 
     # --- the physical layer (lab.ec2.Physics)
     def image_tag(self, release: str) -> str | None:
@@ -132,8 +146,9 @@ class World:
         self._hosts[instance_id].order(Order.TERMINATE)
 
     def addresses(self) -> set[str]:
-        """Return the private addresses of all hosts that are not gone yet."""
-        return {host.plan.address for host in self._hosts.values()}
+        """Return the private addresses of all hosts and databases that are not gone yet."""
+        hosts = {host.plan.address for host in self._hosts.values()}
+        return hosts | self.databases.addresses()
 
     def healthy(self, instance_id: str) -> bool:
         """Say whether a host answered when it booted and stands since."""
@@ -158,10 +173,14 @@ class World:
             for backend, instance in ec2.instances():
                 if instance.id == instance_id:
                     backend.happened(instance, event, reason)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Take up what changed without a call."""
         try:
             self.sync()
         except LabError:
-            log.exception("the packet filter could not follow %s", instance_id)
+            log.exception("the packet filter could not follow")
 
     def _plan(self, instance: Any) -> Plan:
         nic = instance.nics[0]
@@ -178,14 +197,13 @@ class World:
         )
 
 
-def _interface(settings: Settings, backend: Any, instance: Any) -> Interface:
-    nic = instance.nics[0]
+def _interface(settings: Settings, backend: Any, key: str, nic: Any) -> Interface:
     public = nic.public_ip or None
     way, nat = _way_out(backend, nic.subnet)
     online = public if way else None
     return Interface(
-        instance=instance.id,
-        device=Link(settings, instance.id).device,
+        instance=key,
+        device=Link(settings, key).device,
         private=nic.private_ip_address,
         vpc=nic.subnet.vpc_id,
         groups=tuple(group.id for group in nic._group_set),

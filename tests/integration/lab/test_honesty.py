@@ -22,7 +22,7 @@ pytestmark = pytest.mark.lab
         ("elbv2", "create_load_balancer", {"Name": "front"}),
         ("elb", "delete_load_balancer", {"LoadBalancerName": "front"}),
         ("autoscaling", "delete_auto_scaling_group", {"AutoScalingGroupName": "g"}),
-        ("rds", "delete_db_instance", {"DBInstanceIdentifier": "d"}),
+        ("rds", "delete_db_cluster", {"DBClusterIdentifier": "d"}),
         ("elasticache", "create_cache_cluster", {"CacheClusterId": "c"}),
         ("cloudfront", "delete_distribution", {"Id": "d"}),
         ("lambda", "delete_function", {"FunctionName": "f"}),

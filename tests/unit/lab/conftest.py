@@ -22,11 +22,15 @@ from moto.ec2.models.launch_templates import LaunchTemplateBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
+from moto.rds.models import MasterUserSecret, rds_backends
+from moto.rds.responses import RDSResponse
 from moto.s3.models import FakeBucket
 
-from lab import ec2, mends
+from lab import ec2, mends, rds
 from lab.ec2 import LabEC2Backend
-from lab.hosts import Event
+from lab.engine import Engine
+from lab.hosts import Event, Order
+from lab.parameters import catalogue
 
 # All that mends and the lab's EC2 replace: tests of others must find moto as it is.
 REPLACED: list[tuple[Any, str]] = [
@@ -43,11 +47,93 @@ REPLACED: list[tuple[Any, str]] = [
     (InstanceResponse, "stop_instances"),
     (FakeBucket, "get_permission"),
     (ec2_backends, "backend"),
+    (MasterUserSecret, "_generate_secret_string"),
+    (RDSResponse, "describe_db_parameters"),
+    (RDSResponse, "describe_orderable_db_instance_options"),
+    (rds_backends, "backend"),
 ]
+# What the lab adds to moto.
+ADDED = [(RDSResponse, "reset_db_parameter_group"), (RDSResponse, "describe_db_engine_versions")]
+
+
+def setting(name: str, context: str, kind: str = "string", **more: Any) -> dict[str, Any]:
+    """Return a row of `pg_settings`."""
+    row = {"name": name, "context": context, "vartype": kind, "short_desc": f"Sets {name}."}
+    return {**row, "min_val": None, "max_val": None, "enumvals": None, **more}
+
+
+SETTINGS = [
+    setting("TimeZone", "user"),
+    setting("block_size", "internal", "integer", min_val="8192", max_val="8192"),
+    setting("jit", "user", "bool"),
+    setting("log_statement", "superuser", "enum", enumvals=["none", "ddl", "mod", "all"]),
+    setting("max_connections", "postmaster", "integer", min_val="1", max_val="262143"),
+    setting("random_page_cost", "user", "real", min_val="0", max_val="1.8e308"),
+    setting("shared_buffers", "postmaster", "integer", min_val="16", max_val="1073741823"),
+    setting("wal_level", "postmaster", "enum", enumvals=["minimal", "replica", "logical"]),
+    setting("work_mem", "user", "integer", min_val="64", max_val="2147483647"),
+]
+ENGINE = Engine("postgres:1", "17.6", catalogue(SETTINGS))
+
+
+class DatabaseRecorder:
+    """The interface of the physical layer of RDS; says what it was told, and when it is done."""
+
+    engine = ENGINE
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+        self.sql: list[str] = []
+        self.sources: list[rds.Source | None] = []
+        self.jobs: list[rds.Done] = []
+        self.removed: list[str] = []
+        self.until: Any = None
+
+    def addresses(self) -> set[str]:
+        return set()
+
+    def launch(self, instance: Any, sql: str, source: rds.Source | None) -> None:
+        self.orders.append("launch")
+        self.sql.append(sql)
+        self.sources.append(source)
+
+    def order(self, instance: Any, order: Order, sql: str = "") -> None:
+        self.orders.append(order.value)
+        self.sql.append(sql)
+
+    def reload(self, instance: Any, done: rds.Done) -> None:
+        self.orders.append("reload")
+        self.jobs.append(done)
+
+    def run_sql(self, instance: Any, sql: str, done: rds.Done) -> None:
+        self.orders.append("sql")
+        self.sql.append(sql)
+        self.jobs.append(done)
+
+    def back_up(self, instance: Any, name: str, done: rds.Done) -> None:
+        self.orders.append("back up")
+        self.jobs.append(done)
+
+    def remove_backup(self, name: str) -> None:
+        self.removed.append(name)
+
+    def restorable(self, key: str) -> Any:
+        return self.until
+
+    def finish(self, trouble: str = "") -> None:
+        """Let the oldest job be done."""
+        self.jobs.pop(0)(trouble)
+
+    def report(self, identifier: str, event: Event, reason: str = "") -> None:
+        for backend, instance in rds.instances():
+            if instance.db_instance_identifier == identifier:
+                backend.happened(instance, event, reason)
 
 
 class Recorder:
     """The physical layer's interface; says what it was told."""
+
+    databases: DatabaseRecorder
 
     def __init__(self) -> None:
         self.orders: list[tuple[str, str]] = []
@@ -103,11 +189,22 @@ def physics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     ec2.install(
         recorder, ipaddress.IPv4Address("198.18.7.16"), ipaddress.IPv4Address("198.18.7.18")
     )
+    databases = DatabaseRecorder()
+    recorder.databases = databases
+    rds.install(databases)
     with mock_aws():
         yield recorder
+    for owner, name in ADDED:
+        delattr(owner, name)
     if not had:
         delattr(Volume, "multi_attach_enabled")
     assert LabEC2Backend.physics is recorder
+
+
+@pytest.fixture
+def databases(physics: Recorder) -> DatabaseRecorder:
+    """The physical layer of RDS."""
+    return physics.databases
 
 
 @pytest.fixture

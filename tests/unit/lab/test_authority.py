@@ -73,6 +73,12 @@ def test_it_cannot_vouch_for_names_that_are_not_awss(tmp_path: Path) -> None:
         handshake(context, authority.certificate, "bank.example")
 
 
+def test_a_databases_name_may_be_longer_than_a_subject(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    name = f"{'a' * 63}.c01234567890.us-east-1.rds.amazonaws.com"
+    handshake(authority.server([name], tmp_path), authority.certificate, name)
+
+
 def test_another_machines_authority_is_not_trusted(tmp_path: Path) -> None:
     context = Authority(tmp_path / "here").server(NAMES, tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError):

@@ -42,6 +42,25 @@ def test_the_table_of_a_lab() -> None:
     assert lines[-2:] == ["a.test is 192.0.2.1", "b.test is 192.0.2.2"]
 
 
+def test_databases_stand_in_the_table() -> None:
+    database = {
+        "id": "main", "state": "available", "type": "db.t3.micro", "zone": "us-east-1a",
+        "private_address": "10.1.0.5", "endpoint": "main.c0.example:5432", "version": "17.6",
+    }  # fmt: skip
+    lines = cli.table(status(databases=[database])).splitlines()
+    assert lines[-2].split()[:2] == ["DATABASE", "STATE"]
+    assert lines[-1].split() == [
+        "main", "available", "db.t3.micro", "us-east-1a", "10.1.0.5", "main.c0.example:5432",
+        "17.6",
+    ]  # fmt: skip
+
+
+def test_a_delay_of_databases_is_no_less_than_nothing() -> None:
+    assert Settings.of("unit", "198.18.7.0/24", rds_delay=2.5).rds_delay == 2.5
+    with pytest.raises(LabError, match="delay"):
+        Settings.of("unit", "198.18.7.0/24", rds_delay=-1)
+
+
 def test_the_table_of_an_empty_lab() -> None:
     assert "no hosts" in cli.table(status())
     assert "1 fault(s) armed" in cli.table(status(faults=[{"code": "Throttling"}]))

@@ -20,6 +20,7 @@ SYMBOLS: dict[str, str] = json.loads((Path(__file__).parent / "moto_symbols.json
 ATTRIBUTES = {
     "moto.ec2.models.elastic_network_interfaces.NetworkInterface": {
         "_group_set", "private_ip_address", "public_ip", "delete_on_termination", "mac_address",
+        "requester_managed", "requester_id", "status",
     },
     "moto.ec2.models.security_groups.SecurityGroup": {"ingress_rules", "egress_rules"},
     "moto.ec2.models.security_groups.SecurityGroupRule": {
@@ -28,6 +29,17 @@ ATTRIBUTES = {
     "moto.ec2.models.route_tables.RouteTable": {"_associations", "main_association_id"},
     "moto.ec2.models.subnets.Subnet": {"_subnet_ips", "_unused_ips", "_reserved_ips"},
     "moto.ec2.models.elastic_ip_addresses.ElasticAddress": {"eni", "instance", "association_id"},
+    "moto.rds.models.DBInstance": {
+        "status", "master_user_secret", "manage_master_user_password", "dbi_resource_id",
+    },
+    "moto.rds.models.DBParameterGroup": {"name", "parameters"},
+    "moto.rds.models.DBSnapshot": {
+        "database", "status", "snapshot_type", "dbi_resource_id", "allocated_storage",
+    },
+    "moto.rds.models.DBSubnetGroup": {"name", "_subnets", "vpc_id"},
+    "moto.rds.models.RDSBackend": {
+        "databases", "database_snapshots", "db_parameter_groups", "subnet_groups",
+    },
     "moto.route53.models.RecordSet": {"name", "type", "ttl", "records", "alias_target"},
     "moto.route53.models.FakeZone": {"name", "vpcs", "private_zone", "rrsets"},
 }  # fmt: skip

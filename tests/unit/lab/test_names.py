@@ -32,12 +32,15 @@ PUBLIC = Zone(
         RecordSet("a.b.shop.test", "A", 30, ("192.0.2.3",)),
         RecordSet("shop.test", "TXT", 30, ('"v=1"',)),
         RecordSet("two.shop.test", "A", 30, ("192.0.2.4", "192.0.2.5")),
+        RecordSet("db.shop.test", "CNAME", 30, ("main.c0.us-east-1.rds.amazonaws.com",)),
     ),
 )
 OTHER = Zone("other.test", None, (RecordSet("www.other.test", "A", 30, ("192.0.2.9",)),))
 SUB = Zone("api.shop.test", None, (RecordSet("api.shop.test", "A", 30, ("192.0.2.7",)),))
 PRIVATE = Zone("shop.test", ("vpc-1",), (RecordSet("shop.test", "A", 60, ("10.1.0.4",)),))
 ZONES = [PUBLIC, OTHER, SUB, PRIVATE]
+MAIN = "main.c0.us-east-1.rds.amazonaws.com"
+ENDPOINTS = {MAIN: "10.1.1.4"}
 
 
 def values(name: str, kind: str = "A", vpc: str | None = None) -> list[str] | str | None:
@@ -133,7 +136,7 @@ class Client:
 
 
 def resolver() -> Resolver:
-    return Resolver(LAB, lambda: ZONES, lambda _: None, lambda *_: None)
+    return Resolver(LAB, lambda: ZONES, lambda _: None, lambda *_: None, lambda: ENDPOINTS)
 
 
 def test_a_reply_on_the_wire() -> None:
@@ -141,6 +144,28 @@ def test_a_reply_on_the_wire() -> None:
     again = DNSRecord.parse(reply.pack())
     assert [str(record.rdata) for record in again.rr] == ["shop.test.", "192.0.2.1"]
     assert again.header.aa == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        (MAIN, "A", [(MAIN, "A", 5, "10.1.1.4")]),
+        (MAIN.upper() + ".", "A", [(MAIN, "A", 5, "10.1.1.4")]),
+        (MAIN, "AAAA", []),
+        (
+            "db.shop.test",
+            "A",
+            [("db.shop.test", "CNAME", 30, MAIN + "."), (MAIN, "A", 5, "10.1.1.4")],
+        ),
+        ("db.shop.test", "CNAME", [("db.shop.test", "CNAME", 30, MAIN)]),
+        ("other.c0.us-east-1.rds.amazonaws.com", "A", "NXDOMAIN"),
+    ],
+)
+def test_a_databases_name_leads_to_it(name: str, kind: str, expected: object) -> None:
+    answer = resolver().answer(name, kind, "10.1.0.4")
+    assert answer is not None
+    found = list(answer.records) if answer.code == "NOERROR" else answer.code
+    assert found == expected
 
 
 def test_several_values_take_turns() -> None:
