@@ -36,8 +36,13 @@ CONNECT = {
     "application_name": "shop",
 }
 
-# Errors that say "the database cannot serve this now", not "the application is wrong".
-AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+# Errors that say "the database cannot serve this now", not "the application is wrong". The last one
+# a pooler passes on from a server that lets the application in no more: the data is elsewhere now.
+AWAY = (
+    psycopg.OperationalError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InsufficientPrivilege,
+)
 
 
 class Slow(psycopg.OperationalError):

@@ -67,7 +67,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils.settings import (
 
 COLLECTION = Path(__file__).resolve().parents[2]
 # Maps whose keys are the collection's own; those of other maps are names that the user gives.
-MAPS = ("ascent_application", "ascent_witness", "ascent_sizes", "ascent_disks")
+MAPS = ("ascent_application", "ascent_witness", "ascent_sizes", "ascent_disks", "ascent_images")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

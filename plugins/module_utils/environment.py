@@ -26,6 +26,9 @@ KINDS = (
     "key_pair",
     "bucket",
     "instance_profile",
+    "db_subnet_group",
+    "db_parameter_group",
+    "db_instance",
     "instance",
     "elastic_ip",
     "dns_zone",
@@ -41,6 +44,9 @@ ROLES = {
     "key_pair": "instances",
     "bucket": "backup_bucket",
     "instance_profile": "instance_profile",
+    "db_subnet_group": "managed_database",
+    "db_parameter_group": "managed_database",
+    "db_instance": "managed_database",
     "instance": "instances",
     "elastic_ip": "instances",
     "dns_zone": "dns",
@@ -53,6 +59,10 @@ NAME_TTL = 60
 ENVIRONMENT_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,19}[a-z0-9]")
 DOMAIN_NAME = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]+")
 FUNCTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+# A tag, a name in the inventory, and a part of what RDS calls an instance.
+HOST_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,29}[a-z0-9]")
+# Hosts of the stages and of operations, and words of Ansible.
+TAKEN_HOSTS = frozenset({"all", "box", "localhost", "restored", "ungrouped"})
 APPLICATION_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,29}[a-z0-9]")
 # An application has a user and units of its name: these belong to others on the same host.
 # fmt: off
@@ -279,6 +289,51 @@ def disk_of(wish: Any) -> dict[str, Any]:
     return disk
 
 
+def managed_name(environment: str, name: str) -> str:
+    """Return what RDS calls a database of the environment, and the groups that belong to it."""
+    return f"ascent-{environment}-{name}"
+
+
+def managed_database(
+    wish: dict[str, Any], zones: list[str], groups: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return subnet group, parameter group and instance of a managed database, by kind.
+
+    Windows are in UTC, as RDS writes them. Raises DescriptionError.
+    """
+    name = wish["name"]
+    missing = [group for group in wish["security_groups"] if group not in groups]
+    if missing:
+        raise DescriptionError(f"database {name} names no such security group: {missing}")
+    if len(zones) < 2:
+        raise DescriptionError(f"database {name}: RDS wants subnets in two zones, not in {zones}")
+    major = str(wish["version"]).split(".")[0]
+    family = f"{wish['engine']}{major}"
+    return {
+        "db_subnet_group": {"subnets": sorted(f"{wish['subnets']}-{zone}" for zone in zones)},
+        "db_parameter_group": {
+            "family": family,
+            "parameters": {key: str(value) for key, value in sorted(wish["parameters"].items())},
+        },
+        "db_instance": {
+            "engine": wish["engine"],
+            "version": major,
+            "size": wish["size"],
+            "storage_gib": int(wish["storage_gib"]),
+            "encrypted": True,
+            "public": False,
+            "multi_az": bool(wish.get("multi_az", False)),
+            "security_groups": sorted(wish["security_groups"]),
+            "backup_days": int(wish["backup_days"]),
+            "backup_window": wish["backup_window"],
+            "maintenance_window": wish["maintenance_window"],
+            "deletion_protection": True,
+            "performance_insights": True,
+            "log_exports": sorted(wish["log_exports"]),
+        },
+    }
+
+
 def key_material(public_key: str) -> str:
     """Return type and body of an OpenSSH public key, without its comment."""
     return " ".join(public_key.split()[:2])
@@ -368,6 +423,9 @@ def desired(
             "tags": tags_for(description, "host"),
         },
     )
+    for database in description.get("managed_databases", []):
+        for kind, attributes in managed_database(database, zones, groups).items():
+            add(kind, database["name"], attributes, tier="database")
     for host in description["hosts"]:
         missing = [name for name in host["security_groups"] if name not in groups]
         if missing:
@@ -411,8 +469,19 @@ BY_HAND = {
     ("instance", "size"): "a new size needs a stop: playbooks/operations/resize.yml does it",
     ("instance", "disk"): "playbooks/operations/resize.yml changes it, without a stop",
     ("instance", "subnet"): "a host cannot move to another subnet: replace it",
+    ("db_instance", "engine"): "an engine is fixed for life: move the data to another database",
+    ("db_instance", "version"): "playbooks/operations/upgrade_database.yml moves it to another one",
+    ("db_instance", "size"): "a new size needs a restart: change it in a maintenance window",
+    ("db_instance", "encrypted"): "encryption is fixed for life: move the data to another database",
+    ("db_parameter_group", "family"): "a family is fixed for life: it goes with the version",
     ("instance", "profile"): "another profile was attached by hand: replace it in the console",
 }
+
+
+# How a host goes that no stage needs any more.
+RETIRE = (
+    ". Once it bears nothing, playbooks/operations/retire_host.yml -e ascent_host={} takes it away"
+)
 
 
 def compare(wanted: list[Resource], found: list[Resource]) -> Plan:
@@ -445,6 +514,7 @@ def compare(wanted: list[Resource], found: list[Resource]) -> Plan:
             notices.append(
                 f"{kind} {name} ({seen.get('id', '')}) belongs to the environment, but this "
                 "stage does not need it; it is left alone"
+                + (RETIRE.format(name) if kind in ("instance", "db_instance") else "")
             )
     return {"changes": changes, "notices": notices}
 
@@ -452,12 +522,15 @@ def compare(wanted: list[Resource], found: list[Resource]) -> Plan:
 def differences(
     wanted: dict[str, Any], found: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (before, after), each with the attributes that differ, maps by their members."""
+    """Return (before, after), each with the attributes that differ, maps by their members.
+
+    Of tags and parameters only the wanted ones count: AWS has more of them.
+    """
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
     for key, value in wanted.items():
         seen = found.get(key)
-        if key == "tags":
+        if key in ("tags", "parameters"):
             differing = {tag: text for tag, text in value.items() if (seen or {}).get(tag) != text}
             if differing:
                 after[key] = differing
@@ -596,6 +669,17 @@ def problems(settings: dict[str, Any]) -> list[str]:
         subnet_cidrs(str(settings.get("vpc_cidr")), ["a"], ["public"])
     except ValueError as error:
         found.append(f"ascent_vpc_cidr: {error}")
+    for setting, name in {
+        "ascent_database_host": settings.get("database_host", "database"),
+        "ascent_managed_database.name": settings.get("managed_name", "managed"),
+    }.items():
+        if not HOST_NAME.fullmatch(str(name)):
+            found.append(
+                f"{setting} is '{name}': use 2 to 31 characters, a-z, 0-9 and single dashes, a "
+                "letter first, such as 'database-17'"
+            )
+        elif name in TAKEN_HOSTS:
+            found.append(f"{setting} is '{name}', which is taken: give one such as 'database-17'")
     cidrs = settings.get("operator_cidrs") or []
     if not cidrs:
         found.append(

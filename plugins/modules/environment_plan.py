@@ -143,8 +143,15 @@ def by_kind(resources: list[Resource]) -> dict[str, dict[str, Any]]:
 
 
 def highest_stage(resources: list[Resource]) -> int:
-    """Return the highest stage that a tag names, 0 when none does."""
-    stages = [str(item["attributes"].get("tags", {}).get("ascent:stage", "")) for item in resources]
+    """Return the highest stage that a tag names, 0 when none does.
+
+    The backups outlive a teardown, with the tag of their day: they say nothing of what stands.
+    """
+    stages = [
+        str(item["attributes"].get("tags", {}).get("ascent:stage", ""))
+        for item in resources
+        if item["kind"] != "bucket"
+    ]
     return max((int(stage) for stage in stages if stage.isdecimal()), default=0)
 
 

@@ -15,6 +15,8 @@ description:
     can be repeated at any point, and ends with what remains.
   - The bucket of the backups is kept unless O(delete_backups=true), and with it the secret that
     they are encrypted with.
+  - Of a managed database a last snapshot is taken, and kept with those that were taken before,
+    unless O(delete_backups=true). The automated backups of RDS go with their database.
   - A hosted zone that the environment did not create is left as it is, but for the records that
     lead to the environment's addresses.
 options:
@@ -26,8 +28,16 @@ options:
     description: The hosted zone that the environment uses.
     type: str
     required: true
+  only:
+    description:
+      - Remove only the host or the managed database of this name, with what belongs to it alone -
+        its address, its disk, the groups that RDS keeps for it.
+      - A managed database leaves a last snapshot.
+    type: str
   delete_backups:
-    description: Remove the bucket of the backups as well, with all that is in it.
+    description:
+      - Remove the bucket of the backups as well, with all that is in it, and the snapshots of
+        managed databases.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -45,6 +55,12 @@ EXAMPLES = r"""
   ascent.scaling.environment_teardown:
     environment: staging
     dns_zone: staging.example.com
+
+- name: Remove one host
+  ascent.scaling.environment_teardown:
+    environment: staging
+    dns_zone: staging.example.com
+    only: database
 """
 
 RETURN = r"""
@@ -92,26 +108,49 @@ def line(item: Resource) -> str:
     return f"{item['kind'].replace('_', ' ')} {item['name']} {item['id']}"
 
 
-def keeps_backups(item: Resource, environment: str) -> bool:
-    """Say whether backups are in this, or cannot be read without it."""
-    return item["kind"] == "bucket" or item["name"] == f"ascent/{environment}/backup_passphrase"
+def backups(found: list[Resource], environment: str) -> list[Resource]:
+    """Return what backups are in, or cannot be read without."""
+    kept = [item for item in found if item["kind"] in ("bucket", "db_snapshot")]
+    if any(item["kind"] == "bucket" for item in kept):
+        passphrase = f"ascent/{environment}/backup_passphrase"
+        kept += [item for item in found if item["name"] == passphrase]
+    return kept
+
+
+def belongs_to(item: Resource, name: str, environment: str) -> bool:
+    """Say whether this is a host or managed database of the name, or goes with it."""
+    own = ("instance", "elastic_ip", "db_instance", "db_parameter_group", "db_subnet_group")
+    if item["kind"] == "volume":
+        return item["name"] == f"{environment}-{name}"
+    return item["kind"] in own and item["name"] == name
 
 
 def tear_down(
-    api: Api, environment: str, zone: str, delete_backups: bool, dry: bool
+    api: Api, environment: str, zone: str, delete_backups: bool, dry: bool, only: str | None = None
 ) -> dict[str, Any]:
     """Remove, and return what the module returns. Raises AwsFailure."""
     found = find(api, environment, zone)
+    if only is not None:
+        found = [item for item in found if belongs_to(item, only, environment)]
     mine = in_order(ours(found))
-    keep = not delete_backups and any(item["kind"] == "bucket" for item in mine)
-    remove = [item for item in mine if not (keep and keeps_backups(item, environment))]
+    keep = [] if delete_backups else backups(mine, environment)
+    remove = [item for item in mine if item not in keep]
+    planned: list[str] = []
     if dry:
         kept = [item for item in found if item not in remove]
+        if not delete_backups:
+            planned = [
+                f"a last snapshot of {line(item)}: taken and kept; delete_backups takes none"
+                for item in remove
+                if item["kind"] == "db_instance"
+            ]
     else:
-        Remover(api).remove_all(remove)
+        Remover(api, keeps_backups=not delete_backups).remove_all(remove)
         kept = find(api, environment, zone)
+        kept = [item for item in kept if only is None or belongs_to(item, only, environment)]
     reasons = {
         "bucket": "kept with the backups; delete_backups removes it",
+        "db_snapshot": "kept with the backups; delete_backups removes it",
         "secret": "kept, as the backups cannot be read without it; delete_backups removes it",
         "dns_zone": "the account's own zone",
         "dns_record": "a record of the account's own zone",
@@ -120,7 +159,11 @@ def tear_down(
         "changed": bool(remove),
         "removed": [line(item) for item in remove],
         "remains": sorted(
-            f"{line(item)}: {reasons.get(item['kind'], 'still there, run again')}" for item in kept
+            [
+                f"{line(item)}: {reasons.get(item['kind'], 'still there, run again')}"
+                for item in kept
+            ]
+            + planned
         ),
     }
 
@@ -130,6 +173,7 @@ def main() -> None:
         argument_spec={
             "environment": {"type": "str", "required": True},
             "dns_zone": {"type": "str", "required": True},
+            "only": {"type": "str"},
             "delete_backups": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -143,6 +187,7 @@ def main() -> None:
             wish["dns_zone"],
             wish["delete_backups"],
             module.check_mode,
+            wish["only"],
         )
     except AwsFailure as error:
         module.fail_json(msg=str(error))

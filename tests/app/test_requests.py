@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -57,6 +58,17 @@ def test_the_api_answers_503_as_json(client: FlaskClient) -> None:
     answer = client.get("/api/products")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert answer.get_json()["error"]["code"] == "database_away"
+
+
+def test_a_server_that_lets_nobody_in_any_more_is_away(client: FlaskClient) -> None:
+    """PgBouncer passes on what a server said at a login, as if it were a statement's error."""
+
+    def refused() -> None:
+        raise psycopg.errors.InsufficientPrivilege('permission denied for database "shop"')
+
+    client.application.add_url_rule("/refused", view_func=refused)
+    answer = client.get("/refused")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
 
 
 def test_what_the_key_before_has_signed_is_still_good() -> None:

@@ -64,6 +64,19 @@ class TestLab:
         assert done.returncode == 0, f"lab {arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def inside(self, *command: str) -> str:
+        """Run a command as root in the lab's network, where all hosts' packets pass."""
+        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        done = subprocess.run(
+            [*root, "nsenter", f"--net=/run/netns/ascent-{self.name}", *command],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
     def client(self, service: str) -> Any:
         return boto3.client(
             service,

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.support.lab import ROOT, TestLab
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)"
 )
+
+# A stage without what configures its hosts: what a run before it has configured is left alone.
+WITHOUT_ROLES = ("--skip-tags", "common,database,pooler,cache,web,worker")
 
 
 @dataclass
@@ -54,16 +58,18 @@ def play(
     timeout: float = 900,
     environment: dict[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
+    began: Callable[[subprocess.Popen[str]], None] | None = None,
     inventory: Path | str = "inventories/lab",
 ) -> Run:
     """Run a playbook of `playbooks/`; with `kill_at`, SIGKILL it where that pattern is printed.
 
-    `on_line` sees each line of the output as it comes.
+    `on_line` sees each line of the output as it comes, `began` the process once it runs.
 
     The whole process group is killed, as when the controller's machine dies.
     """
     log = ROOT / "build" / "tests" / f"{lab.name}-{Path(playbook).stem}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
     process = subprocess.Popen(
         ["ansible-playbook", f"playbooks/{playbook}", "-i", str(inventory), *arguments],
         cwd=ROOT,
@@ -75,6 +81,8 @@ def play(
         start_new_session=True,
     )
     assert process.stdout is not None
+    if began:
+        began(process)
     lines: list[str] = []
     killed_at = None
     try:
@@ -82,14 +90,15 @@ def play(
             file.write(f"\n=== {playbook} {' '.join(arguments)}\n")
             for line in process.stdout:
                 lines.append(line)
-                file.write(line)
+                file.write(f"{time.monotonic() - begun:6.1f} {line}")
                 if on_line:
                     on_line(line)
                 if kill_at and killed_at is None and re.search(kill_at, line):
                     killed_at = line.strip()
                     os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=timeout)
-            file.write(f"=== ended with {process.returncode}\n")
+            took = time.monotonic() - begun
+            file.write(f"=== ended with {process.returncode} after {took:.0f} s\n")
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

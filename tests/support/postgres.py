@@ -37,7 +37,7 @@ def free_port() -> int:
         return port
 
 
-def _as_owner(command: list[str]) -> list[str]:
+def as_owner(command: list[str]) -> list[str]:
     """PostgreSQL refuses to run as root."""
     return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else command
 
@@ -73,7 +73,7 @@ class Cluster:
         data = str(self.directory / "data")
         log = str(self.directory / "log")
         subprocess.run(
-            _as_owner([str(programs / "pg_ctl"), "-D", data, "-l", log, "-w", *arguments]),
+            as_owner([str(programs / "pg_ctl"), "-D", data, "-l", log, "-w", *arguments]),
             check=True,
             capture_output=True,
         )
@@ -103,7 +103,7 @@ def running(directory: Path) -> Iterator[Cluster]:
     cluster = Cluster(directory, free_port(), free_port())
     initdb = [str(programs / "initdb"), "-D", str(directory / "data"), "-A", "trust"]
     subprocess.run(
-        _as_owner([*initdb, "-U", "postgres", "--no-sync"]), check=True, capture_output=True
+        as_owner([*initdb, "-U", "postgres", "--no-sync"]), check=True, capture_output=True
     )
     with (directory / "data" / "postgresql.conf").open("a") as settings:
         settings.write(
@@ -130,7 +130,7 @@ def running(directory: Path) -> Iterator[Cluster]:
             for name in ("users", "pgbouncer.ini"):
                 shutil.chown(directory / name, "postgres")
         subprocess.run(
-            _as_owner([pgbouncer, "-d", str(directory / "pgbouncer.ini")]),
+            as_owner([pgbouncer, "-d", str(directory / "pgbouncer.ini")]),
             check=True,
             capture_output=True,
         )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +15,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils.environment import 
     Resource,
     bucket_name,
     key_material,
+    managed_name,
     rule,
 )
 
@@ -54,9 +56,10 @@ def observe(
         lambda: instance_profile(api, f"ascent-{environment}-host"),
         lambda: instances(api, environment),
         lambda: elastic_ips(api, environment),
+        lambda: managed_databases(api, environment),
         lambda: dns(api, environment, zone),
     ]
-    for service in ("ec2", "s3", "iam", "route53"):
+    for service in ("ec2", "s3", "iam", "route53", "rds"):
         api.client(service)  # clients are made by one thread, used by many
     with ThreadPoolExecutor(max_workers=len(parts)) as pool:
         found = [item for part in pool.map(lambda read: read(), parts) for item in part]
@@ -272,6 +275,114 @@ def key_pairs(api: Api, environment: str) -> list[Resource]:
         }
         for pair in (answer or {}).get("KeyPairs", [])
     ]
+
+
+def managed_databases(api: Api, environment: str) -> list[Resource]:
+    """Return RDS's instances of the environment, their subnet groups and parameter groups.
+
+    A tag cannot be asked for: the names tell what to look at (`environment.managed_name`), and the
+    tags whose it is, as the name of another environment may begin with this one's.
+    """
+    found: list[Resource] = []
+
+    def listed(operation: str, kind: str, name_of: str) -> Iterator[tuple[dict[str, Any], str]]:
+        for item in api.pages("rds", operation, f"{kind}s"):
+            if not item[name_of].startswith(managed_name(environment, "")):
+                continue
+            tags = rds_tags(api, item, kind, item[name_of])
+            if of_ours(item[name_of], tags, environment):
+                item["TagList"] = tags
+                yield item, item[name_of]
+
+    def add(
+        kind: str, item: dict[str, Any], name: str, attributes: dict[str, Any], **facts: Any
+    ) -> None:
+        found.append(
+            {
+                "kind": kind,
+                "name": name.removeprefix(managed_name(environment, "")),
+                "id": name,
+                "attributes": {**attributes, "tags": tag_map({"Tags": item["TagList"]})},
+                "facts": facts,
+            }
+        )
+
+    groups = listed("describe_db_subnet_groups", "DBSubnetGroup", "DBSubnetGroupName")
+    for item, name in groups:
+        subnets = [subnet["SubnetIdentifier"] for subnet in item["Subnets"]]
+        add("db_subnet_group", item, name, {"subnets": subnets})
+    groups = listed("describe_db_parameter_groups", "DBParameterGroup", "DBParameterGroupName")
+    for item, name in groups:
+        family = item["DBParameterGroupFamily"]
+        parameters = {
+            entry["ParameterName"]: str(entry["ParameterValue"])
+            for entry in api.pages(
+                "rds", "describe_db_parameters", "Parameters", name, DBParameterGroupName=name
+            )
+            if "ParameterValue" in entry
+        }
+        add("db_parameter_group", item, name, {"family": family, "parameters": parameters})
+    for item, name in listed("describe_db_instances", "DBInstance", "DBInstanceIdentifier"):
+        endpoint = item.get("Endpoint") or {}
+        in_use = item.get("DBParameterGroups", [])
+        add(
+            "db_instance",
+            item,
+            name,
+            db_instance(item),
+            host=endpoint.get("Address", ""),
+            port=endpoint.get("Port", 0),
+            status=item["DBInstanceStatus"],
+            full_version=item["EngineVersion"],
+            parameters_apply=[group["ParameterApplyStatus"] for group in in_use],
+            parameter_groups=[group["DBParameterGroupName"] for group in in_use],
+            protected=bool(item.get("DeletionProtection")),
+        )
+    return found
+
+
+def rds_tags(api: Api, item: dict[str, Any], kind: str, name: str) -> list[dict[str, str]]:
+    """Return the tags of one of RDS's answers; groups do not bear them there."""
+    if "TagList" in item:
+        return list(item["TagList"])
+    answer = api.call("rds", "list_tags_for_resource", name, ResourceName=item[f"{kind}Arn"])
+    return list((answer or {}).get("TagList", []))
+
+
+def of_ours(name: str, tags: list[dict[str, str]], environment: str) -> bool:
+    """Say whether something of RDS is this environment's, also after it has lost the tag.
+
+    `ascent-shop-eu-managed` may be the database `managed` of `shop-eu`: without a tag only what
+    can be nobody else's is.
+    """
+    tagged = tag_map({"Tags": tags}).get("ascent:environment")
+    rest = name.removeprefix(managed_name(environment, ""))
+    return tagged == environment or (tagged is None and "-" not in rest)
+
+
+def db_instance(item: dict[str, Any]) -> dict[str, Any]:
+    """Return a managed database as a description says it: what is pending counts as there."""
+    pending = item.get("PendingModifiedValues") or {}
+    return {
+        "engine": item["Engine"],
+        "version": str(pending.get("EngineVersion", item["EngineVersion"])).split(".")[0],
+        "size": pending.get("DBInstanceClass", item["DBInstanceClass"]),
+        "storage_gib": int(pending.get("AllocatedStorage", item["AllocatedStorage"])),
+        "encrypted": bool(item.get("StorageEncrypted")),
+        "public": bool(item.get("PubliclyAccessible")),
+        "multi_az": bool(pending.get("MultiAZ", item.get("MultiAZ"))),
+        "security_groups": [
+            group["VpcSecurityGroupId"] for group in item.get("VpcSecurityGroups", [])
+        ],
+        "backup_days": int(
+            pending.get("BackupRetentionPeriod", item.get("BackupRetentionPeriod", 0))
+        ),
+        "backup_window": item.get("PreferredBackupWindow", ""),
+        "maintenance_window": item.get("PreferredMaintenanceWindow", "").lower(),
+        "deletion_protection": bool(item.get("DeletionProtection")),
+        "performance_insights": bool(item.get("PerformanceInsightsEnabled")),
+        "log_exports": sorted(item.get("EnabledCloudwatchLogsExports") or []),
+    }
 
 
 def root_volumes(api: Api, hosts: list[dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:

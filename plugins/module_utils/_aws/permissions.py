@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # Operations whose permission has another name, or that need a second one (Service Authorization
-# Reference: Amazon S3, Amazon EC2, AWS IAM, AWS Secrets Manager, AWS Systems Manager).
+# Reference: Amazon S3, Amazon EC2, Amazon RDS, AWS IAM, AWS Secrets Manager, AWS Systems Manager).
 EXCEPTIONS = {
     "s3:DeleteObjects": ["s3:DeleteObject", "s3:DeleteObjectVersion"],
     "s3:GetBucketAccelerateConfiguration": ["s3:GetAccelerateConfiguration"],
@@ -23,6 +23,19 @@ EXCEPTIONS = {
     "ec2:RunInstances": ["ec2:RunInstances", "iam:PassRole"],
     # A call that gives tags to what it makes needs the right to tag.
     "iam:CreateRole": ["iam:CreateRole", "iam:TagRole"],
+    # The first database of an account makes RDS's service-linked role (RDS User Guide).
+    "rds:CreateDBInstance": [
+        "rds:CreateDBInstance",
+        "rds:AddTagsToResource",
+        "iam:CreateServiceLinkedRole",
+    ],
+    "rds:CreateDBParameterGroup": ["rds:CreateDBParameterGroup", "rds:AddTagsToResource"],
+    "rds:CreateDBSnapshot": ["rds:CreateDBSnapshot", "rds:AddTagsToResource"],
+    "rds:CreateDBSubnetGroup": ["rds:CreateDBSubnetGroup", "rds:AddTagsToResource"],
+    "rds:RestoreDBInstanceFromDBSnapshot": [
+        "rds:RestoreDBInstanceFromDBSnapshot",
+        "rds:AddTagsToResource",
+    ],
     "secretsmanager:CreateSecret": ["secretsmanager:CreateSecret", "secretsmanager:TagResource"],
     "ssm:PutParameter": ["ssm:PutParameter", "ssm:AddTagsToResource"],
 }

@@ -17,7 +17,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils._aws.observe import
 from ansible_collections.ascent.scaling.plugins.module_utils.environment import KINDS, Resource
 
 # What only a removal looks at, after everything of KINDS: (kind, position).
-LATER = ("volume", "secret", "parameter")
+LATER = ("volume", "db_snapshot", "secret", "parameter")
 # "It is not there" in the words of each service; on removal that is as good as removed.
 GONE = (
     "InvalidAllocationID.NotFound",
@@ -30,6 +30,11 @@ GONE = (
     "InvalidSubnetID.NotFound",
     "InvalidVolume.NotFound",
     "InvalidVpcID.NotFound",
+    "DBInstanceNotFound",
+    "DBParameterGroupNotFound",
+    "DBSnapshotNotFound",
+    "DBSnapshotNotFoundFault",
+    "DBSubnetGroupNotFoundFault",
     "Gateway.NotAttached",
     "NoSuchBucket",
     "NoSuchEntity",
@@ -38,16 +43,30 @@ GONE = (
     "ResourceNotFoundException",
 )
 # What holds on for a while after its holder has gone (EC2 API Reference, "Error codes").
-STILL_HELD = ("DependencyViolation", "VolumeInUse", "DeleteConflict")
+STILL_HELD = (
+    "DependencyViolation",
+    "VolumeInUse",
+    "DeleteConflict",
+    "InvalidDBInstanceState",
+    "InvalidDBSnapshotState",
+    "InvalidDBSubnetGroupStateFault",
+    "InvalidDBParameterGroupState",
+)
 
 
 def leftovers(api: Api, environment: str) -> list[Resource]:
-    """Return what no stage describes but an environment leaves: volumes, secrets, parameters."""
+    """Return what no stage describes but an environment leaves, such as volumes and secrets."""
     found: list[Resource] = []
     volumes = api.pages("ec2", "describe_volumes", "Volumes", Filters=of_environment(environment))
     for volume in volumes:
         name = tag_map(volume).get("Name", volume["VolumeId"])
         found.append({"kind": "volume", "name": name, "id": volume["VolumeId"], "attributes": {}})
+    snapshots = api.pages("rds", "describe_db_snapshots", "DBSnapshots", SnapshotType="manual")
+    for snapshot in snapshots:
+        name = snapshot["DBSnapshotIdentifier"]
+        # Only by its tag: what is restored from cannot be had back.
+        if tag_map({"Tags": snapshot.get("TagList")}).get("ascent:environment") == environment:
+            found.append({"kind": "db_snapshot", "name": name, "id": name, "attributes": {}})
     secrets = api.pages(
         "secretsmanager",
         "list_secrets",
@@ -100,16 +119,18 @@ def ours(found: list[Resource]) -> list[Resource]:
 
 
 class Remover:
-    """One method for each kind."""
+    """One method for each kind. keeps_backups: managed databases leave a last snapshot."""
 
     def __init__(
         self,
         api: Api,
+        keeps_backups: bool = True,
         timeout: float = 300,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._api = api
+        self._keeps_backups = keeps_backups
         self._timeout = timeout
         self._clock = clock
         self._sleep = sleep
@@ -184,6 +205,41 @@ class Remover:
                     f"{self._timeout:.0f} s; look at it in the console, then run again"
                 )
             self._sleep(2)
+
+    def _remove_db_instance(self, item: Resource) -> None:
+        """Automated backups go with the instance: what stays of it is a last snapshot."""
+        name = item["id"]
+        if item["facts"]["protected"]:
+            self._call(
+                "rds", "modify_db_instance", item,
+                DBInstanceIdentifier=name, DeletionProtection=False, ApplyImmediately=True,
+            )  # fmt: skip
+        if item["facts"]["status"] != "deleting":
+            last = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+            self._call(
+                "rds", "delete_db_instance", item,
+                DBInstanceIdentifier=name,
+                DeleteAutomatedBackups=True,
+                SkipFinalSnapshot=not self._keeps_backups,
+                **({"FinalDBSnapshotIdentifier": last} if self._keeps_backups else {}),
+            )  # fmt: skip
+        deadline = self._clock() + max(self._timeout, 3600)
+        while self._call("rds", "describe_db_instances", item, DBInstanceIdentifier=name):
+            if self._clock() > deadline:
+                raise AwsFailure(
+                    f"database {item['name']} ({name}) is still being deleted after an hour; look "
+                    "at it in the console, then run again"
+                )
+            self._sleep(5)
+
+    def _remove_db_parameter_group(self, item: Resource) -> None:
+        self._call("rds", "delete_db_parameter_group", item, DBParameterGroupName=item["id"])
+
+    def _remove_db_subnet_group(self, item: Resource) -> None:
+        self._call("rds", "delete_db_subnet_group", item, DBSubnetGroupName=item["id"])
+
+    def _remove_db_snapshot(self, item: Resource) -> None:
+        self._call("rds", "delete_db_snapshot", item, DBSnapshotIdentifier=item["id"])
 
     def _remove_key_pair(self, item: Resource) -> None:
         self._call("ec2", "delete_key_pair", item, KeyName=item["facts"]["key_name"])

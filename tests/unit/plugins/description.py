@@ -38,3 +38,29 @@ DESCRIPTION: dict[str, Any] = {
     "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me",
     "backup_bucket": {"keep_old_versions_days": 14},
 }
+
+# What stage 3 says besides: a database on RDS, and who reaches it.
+MANAGED: dict[str, Any] = {
+    "stage": 3,
+    "security_groups": {
+        **DESCRIPTION["security_groups"],
+        "database": {"ingress": [{"port": 5432, "sources": ["group:web"]}]},
+    },
+    "managed_databases": [
+        {
+            "name": "managed",
+            "engine": "postgres",
+            "version": "17",
+            "size": "db.t4g.small",
+            "storage_gib": 20,
+            "subnets": "private",
+            "security_groups": ["database"],
+            "multi_az": False,
+            "backup_days": 35,
+            "backup_window": "02:00-02:30",
+            "maintenance_window": "sun:03:00-sun:03:30",
+            "log_exports": ["upgrade", "postgresql"],
+            "parameters": {"rds.logical_replication": 1, "log_min_duration_statement": "1000"},
+        }
+    ],
+}

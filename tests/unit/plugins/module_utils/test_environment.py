@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.ascent.scaling.plugins.module_utils import environment as env
 
-from tests.unit.plugins.description import DESCRIPTION
+from tests.unit.plugins.description import DESCRIPTION, MANAGED
 
 SOUND = {
     "environment": "lab",
@@ -64,6 +64,9 @@ def test_sound_settings_have_no_problem() -> None:
         ({"domain": f"{'a' * 50}.{'b' * 20}.test", "dns_zone": "test"}, "room for 64"),
         ({"domain_aliases": ["www_1.shop.test"]}, "domain_aliases"),
         ({"domain_aliases": ["www.other.test"]}, "www.other.test' does not end with"),
+        ({"database_host": "Database_17"}, "ascent_database_host"),
+        ({"database_host": "box"}, "is taken"),
+        ({"managed_name": "managed.18"}, "ascent_managed_database.name"),
         ({"application": {"name": "Shop!"}}, "ascent_application.name"),
         ({"application": {"name": "a" * 32}}, "ascent_application.name"),
         ({"application": {"name": "postgres"}}, "have already"),
@@ -125,7 +128,7 @@ def test_a_rule_is_read_as_it_was_written(written: str) -> None:
 
 
 def test_an_empty_account_gets_everything_in_the_order_of_making() -> None:
-    changes = env.compare(wanted(), [])["changes"]
+    changes = env.compare(wanted(**MANAGED), [])["changes"]
     assert {change["action"] for change in changes} == {"create"}
     places = [env.KINDS.index(change["kind"]) for change in changes]
     assert places == sorted(places)
@@ -182,6 +185,74 @@ def test_another_size_is_left_to_a_person() -> None:
     assert "t3.nano" in plan["notices"][0]
 
 
+def of_kind(resources: list[env.Resource], kind: str) -> dict[str, Any]:
+    """The attributes of the only one of its kind."""
+    [found] = [item for item in resources if item["kind"] == kind]
+    return found["attributes"]
+
+
+def database(**changes: Any) -> dict[str, Any]:
+    """Stage 3's part of a description, its database changed."""
+    [managed] = MANAGED["managed_databases"]
+    return {**MANAGED, "managed_databases": [{**managed, **changes}]}
+
+
+def test_a_managed_database_is_private_encrypted_and_protected() -> None:
+    resources = wanted(**MANAGED)
+    instance = of_kind(resources, "db_instance")
+    assert (instance["public"], instance["encrypted"]) == (False, True)
+    assert instance["deletion_protection"] is True
+    assert instance["log_exports"] == ["postgresql", "upgrade"]
+    assert instance["tags"]["ascent:name"] == "managed"
+    subnets = of_kind(resources, "db_subnet_group")["subnets"]
+    assert subnets == ["private-us-east-1a", "private-us-east-1b"]
+    group = of_kind(resources, "db_parameter_group")
+    assert group["family"] == "postgres17"
+    assert group["parameters"]["rds.logical_replication"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute", "seen", "advice"),
+    [
+        ("db_instance", "engine", "mysql", "fixed for life"),
+        ("db_instance", "version", "16", "upgrade_database"),
+        ("db_instance", "size", "db.t4g.micro", "maintenance window"),
+        ("db_instance", "encrypted", False, "fixed for life"),
+        ("db_parameter_group", "family", "postgres16", "goes with the version"),
+    ],
+)
+def test_what_would_cost_a_managed_database_its_service_is_left_to_a_person(
+    kind: str, attribute: str, seen: Any, advice: str
+) -> None:
+    found = standing(wanted(**MANAGED))
+    of_kind(found, kind)[attribute] = seen
+    plan = env.compare(wanted(**MANAGED), found)
+    assert plan["changes"] == []
+    assert advice in plan["notices"][0]
+
+
+def test_a_minor_version_is_amazons_to_choose() -> None:
+    assert wanted(**database(version="17.4")) == wanted(**database(version="17"))
+
+
+def test_parameters_that_nobody_has_set_are_left_alone() -> None:
+    found = standing(wanted(**MANAGED))
+    parameters = of_kind(found, "db_parameter_group")["parameters"]
+    parameters["work_mem"] = "4096"
+    assert env.compare(wanted(**MANAGED), found)["changes"] == []
+    parameters["rds.logical_replication"] = "0"
+    [change] = env.compare(wanted(**MANAGED), found)["changes"]
+    assert change["before"] == {"parameters": {"rds.logical_replication": "0"}}
+    assert change["after"] == {"parameters": {"rds.logical_replication": "1"}}
+    assert change["role"] == "managed_database"
+
+
+def test_a_managed_database_that_a_stage_does_not_have_is_left_alone() -> None:
+    plan = env.compare(wanted(), standing(wanted(**MANAGED)))
+    assert [change["kind"] for change in plan["changes"] if change["action"] == "create"] == []
+    assert any(notice.startswith("db_instance managed ") for notice in plan["notices"])
+
+
 def test_what_nobody_wants_is_told_and_left() -> None:
     found = standing(wanted())
     found.append({"kind": "instance", "name": "old", "id": "i-1", "attributes": {}})
@@ -220,6 +291,8 @@ def test_a_record_follows_the_address() -> None:
             },
             "nobody",
         ),
+        (database(security_groups=["data"]), "data"),
+        ({**MANAGED, "zones": ["us-east-1a"]}, "two zones"),
     ],
 )
 def test_a_description_that_contradicts_itself_is_refused(

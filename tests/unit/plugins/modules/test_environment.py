@@ -22,8 +22,9 @@ from ansible_collections.ascent.scaling.plugins.modules import (
     stage_record,
 )
 from moto import mock_aws
+from moto.rds.models import rds_backends
 
-from tests.unit.plugins.description import DESCRIPTION
+from tests.unit.plugins.description import DESCRIPTION, MANAGED
 
 REGION = "us-east-1"
 READS = ("describe_", "get_", "list_", "head_")
@@ -209,9 +210,140 @@ def test_the_stage_is_read_from_the_tags(api: Counted) -> None:
     assert plan(api)["stage"] == 3
 
 
+def test_backups_that_were_left_say_nothing_of_the_stage() -> None:
+    tags = {"tags": {"ascent:stage": "3"}}
+    left = [{"kind": "bucket", "name": "backup", "attributes": tags}]
+    assert environment_plan.highest_stage(left) == 0
+    assert environment_plan.highest_stage([*left, {**left[0], "kind": "vpc"}]) == 3
+
+
 def test_a_zone_that_the_region_lacks_is_refused(api: Counted) -> None:
     with pytest.raises(DescriptionError, match="us-east-1z"):
         plan(api, zones=["us-east-1z"])
+
+
+# --- managed databases -----------------------------------------------------------------------
+
+
+def tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def managed(api: Counted, environment: str = "lab") -> None:
+    """A managed database as the role managed_database makes it."""
+    bring(api, **MANAGED, environment=environment)
+    found = plan(api, **MANAGED, environment=environment)
+    name, wanted, ids = f"ascent-{environment}-managed", found["desired"], found["standing"]
+    rds = api.client("rds")
+    subnets, parameters, instance = (
+        wanted[kind]["managed"] for kind in ("db_subnet_group", "db_parameter_group", "db_instance")
+    )
+    rds.create_db_subnet_group(
+        DBSubnetGroupName=name,
+        DBSubnetGroupDescription=name,
+        SubnetIds=[ids["subnet"][subnet]["id"] for subnet in subnets["subnets"]],
+        Tags=tag_list(subnets["tags"]),
+    )
+    rds.create_db_parameter_group(
+        DBParameterGroupName=name,
+        DBParameterGroupFamily=parameters["family"],
+        Description=name,
+        Tags=tag_list(parameters["tags"]),
+    )
+    rds.modify_db_parameter_group(
+        DBParameterGroupName=name,
+        Parameters=[
+            {"ParameterName": key, "ParameterValue": value, "ApplyMethod": "pending-reboot"}
+            for key, value in parameters["parameters"].items()
+        ],
+    )
+    rds.create_db_instance(
+        DBInstanceIdentifier=name,
+        Engine=instance["engine"],
+        EngineVersion="17.4",
+        DBInstanceClass=instance["size"],
+        AllocatedStorage=instance["storage_gib"],
+        StorageEncrypted=True,
+        PubliclyAccessible=False,
+        DBSubnetGroupName=name,
+        DBParameterGroupName=name,
+        VpcSecurityGroupIds=[ids["security_group"]["database"]["id"]],
+        MasterUsername="ascent",
+        MasterUserPassword="0123456789abcdef",
+        BackupRetentionPeriod=instance["backup_days"],
+        PreferredBackupWindow=instance["backup_window"],
+        PreferredMaintenanceWindow=instance["maintenance_window"].capitalize(),
+        CopyTagsToSnapshot=True,
+        DeletionProtection=True,
+        EnablePerformanceInsights=True,
+        EnableCloudwatchLogsExports=instance["log_exports"],
+        Tags=tag_list(instance["tags"]),
+    )
+    # moto forgets it.
+    databases = rds_backends["123456789012"][REGION].databases
+    databases[name].performance_insights_enabled = True
+
+
+def planned(api: Counted, environment: str = "lab") -> list[str]:
+    """What is to be done with the managed database."""
+    changes = plan(api, **MANAGED, environment=environment)["changes"]
+    return [
+        f"{change['action']} {change['kind']} {sorted(change['after'])}"
+        for change in changes
+        if change["role"] == "managed_database"
+    ]
+
+
+def test_a_managed_database_as_described_needs_nothing(api: Counted) -> None:
+    managed(api)
+    assert planned(api) == []
+    [database] = plan(api, **MANAGED)["standing"]["db_instance"].values()
+    assert database["host"].startswith("ascent-lab-managed.")
+    assert (database["port"], database["protected"]) == (5432, True)
+
+
+def test_what_somebody_changed_at_a_managed_database_is_planned(api: Counted) -> None:
+    managed(api)
+    rds = api.client("rds")
+    name = "ascent-lab-managed"
+    rds.modify_db_instance(
+        DBInstanceIdentifier=name,
+        BackupRetentionPeriod=1,
+        DeletionProtection=False,
+        ApplyImmediately=True,
+    )
+    rds.modify_db_parameter_group(
+        DBParameterGroupName=name,
+        Parameters=[
+            {
+                "ParameterName": "log_min_duration_statement",
+                "ParameterValue": "1",
+                "ApplyMethod": "immediate",
+            }
+        ],
+    )
+    assert planned(api) == [
+        "change db_parameter_group ['parameters']",
+        "change db_instance ['backup_days', 'deletion_protection']",
+    ]
+
+
+def test_a_managed_database_of_another_environment_is_not_seen(api: Counted) -> None:
+    """Its name may begin as ours do: `ascent-lab-eu-managed`."""
+    managed(api, environment="lab-eu")
+    assert "db_instance" not in plan(api)["standing"]
+    assert not tear_down(api)["changed"]
+    assert planned(api, environment="lab-eu") == []
+
+
+def test_a_managed_database_that_lost_its_tag_is_seen(api: Counted) -> None:
+    managed(api)
+    rds = api.client("rds")
+    [database] = rds.describe_db_instances()["DBInstances"]
+    rds.remove_tags_from_resource(
+        ResourceName=database["DBInstanceArn"], TagKeys=["ascent:environment"]
+    )
+    assert planned(api) == ["change db_instance ['tags']"]
 
 
 # --- environment_lock ------------------------------------------------------------------------
@@ -589,6 +721,105 @@ def test_a_teardown_that_dies_before_any_call_is_continued() -> None:
                 tear_down(run, delete_backups=True)
             run.dies_before = -1
             assert tear_down(run, delete_backups=True)["remains"] == [], f"died before {death}"
+
+
+def rds_of(api: Counted) -> dict[str, list[str]]:
+    """What is left of managed databases."""
+    rds = api.client("rds")
+    answers = {
+        "instances": (rds.describe_db_instances()["DBInstances"], "DBInstanceIdentifier"),
+        "groups": (rds.describe_db_subnet_groups()["DBSubnetGroups"], "DBSubnetGroupName"),
+        "snapshots": (rds.describe_db_snapshots()["DBSnapshots"], "DBSnapshotIdentifier"),
+    }
+    found = {key: [item[name] for item in items] for key, (items, name) in answers.items()}
+    parameters = rds.describe_db_parameter_groups()["DBParameterGroups"]
+    found["groups"] += [
+        item["DBParameterGroupName"]
+        for item in parameters
+        if item["DBParameterGroupName"].startswith("ascent-")
+    ]
+    return found
+
+
+def test_of_a_managed_database_a_last_snapshot_stays(api: Counted) -> None:
+    managed(api)
+    told = tear_down(api, dry=True)["remains"]
+    assert any(line.startswith("a last snapshot of db instance managed ") for line in told)
+    told = tear_down(api)["remains"]
+    left = rds_of(api)
+    assert (left["instances"], left["groups"]) == ([], [])
+    [snapshot] = left["snapshots"]
+    assert snapshot.startswith("ascent-lab-managed-")
+    assert told == [
+        f"db snapshot {snapshot} {snapshot}: kept with the backups; delete_backups removes it"
+    ]
+    assert not tear_down(api)["changed"]
+    assert tear_down(api, delete_backups=True)["remains"] == []
+    assert rds_of(api)["snapshots"] == []
+
+
+def test_no_snapshot_of_a_managed_database_stays_when_told(api: Counted) -> None:
+    managed(api)
+    rds = api.client("rds")
+    for name, tags in (("ours", {"ascent:environment": "lab"}), ("another", {})):
+        rds.create_db_snapshot(
+            DBInstanceIdentifier="ascent-lab-managed",
+            DBSnapshotIdentifier=f"ascent-lab-{name}",
+            Tags=tag_list(tags) or tag_list({"ascent:environment": "lab-eu"}),
+        )
+    told = tear_down(api, delete_backups=True, dry=True)
+    assert not any("last snapshot" in line for line in told["remains"])
+    assert tear_down(api, delete_backups=True)["remains"] == []
+    assert rds_of(api) == {"instances": [], "groups": [], "snapshots": ["ascent-lab-another"]}
+
+
+def test_a_teardown_of_a_managed_database_that_dies_is_continued() -> None:
+    with mock_aws():
+        whole_run = Counted()
+        managed(whole_run)
+        before = len(whole_run.written)
+        tear_down(whole_run)
+        of_rds = [call for call in whole_run.written[before:] if "_db_" in call]
+    assert of_rds[:2] == ["modify_db_instance", "delete_db_instance"]
+    for death in range(len(of_rds)):
+        with mock_aws():
+            run = Counted()
+            managed(run)
+            run.dies_before = len(run.written) + death
+            with pytest.raises(KeyboardInterrupt):
+                tear_down(run)
+            run.dies_before = -1
+            tear_down(run)
+            left = rds_of(run)
+            assert (left["instances"], left["groups"]) == ([], []), f"died before {death}"
+            assert len(left["snapshots"]) == 1, f"died before {death}"
+
+
+def test_one_host_goes_with_what_is_its_own(api: Counted) -> None:
+    whole(api)
+
+    def only(name: str, dry: bool = False) -> dict[str, Any]:
+        return environment_teardown.tear_down(api, "lab", "shop.test", False, dry, name)
+
+    before = network_of(api)
+    assert only("other") == {"changed": False, "removed": [], "remains": []}
+    written = len(api.written)
+    told = [line.rsplit(" ", 1)[0] for line in only("box", dry=True)["removed"]]
+    assert told[:2] == ["elastic ip box", "instance box"]
+    assert len(api.written) == written
+    # Killed once the address is released: the host is found again.
+    api.dies_before = written + 2
+    with pytest.raises(KeyboardInterrupt):
+        only("box")
+    api.dies_before = -1
+    found = only("box")
+    assert found["changed"]
+    assert found["remains"] == []
+    assert not only("box")["changed"]
+    assert network_of(api) == before
+    standing = plan(api)["standing"]
+    assert "instance" not in standing
+    assert {"bucket", "instance_profile", "key_pair", "vpc"} <= set(standing)
 
 
 def test_groups_that_name_each_other_go(api: Counted) -> None:
