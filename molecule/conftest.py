@@ -110,6 +110,29 @@ class Run:
         )
 
 
+def play(playbook: Path, on: str, start: str | None, variables: dict[str, Any]) -> Run:
+    """Run a playbook on the hosts of the lane."""
+    done = subprocess.run(
+        [
+            "ansible-playbook",
+            f"--inventory={BUILD / 'inventory'}",
+            f"--limit={on}",
+            *([f"--start-at-task={start}"] if start else []),
+            f"--extra-vars={json.dumps(variables)}",
+            str(playbook),
+        ],
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        # Shared with ssh it could be non-blocking, which Ansible refuses.
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout)
+
+
 @pytest.fixture
 def converge(request: pytest.FixtureRequest) -> Callable[..., Run]:
     """Run the scenario's playbook again on all hosts at once, with other variables where given.
@@ -119,25 +142,18 @@ def converge(request: pytest.FixtureRequest) -> Callable[..., Run]:
     """
 
     def run(*, on: str = "all", start: str | None = None, **variables: Any) -> Run:
-        done = subprocess.run(
-            [
-                "ansible-playbook",
-                f"--inventory={BUILD / 'inventory'}",
-                f"--limit={on}",
-                *([f"--start-at-task={start}"] if start else []),
-                f"--extra-vars={json.dumps(variables)}",
-                str(Path(request.path).parent.parent / "converge.yml"),
-            ],
-            env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
-            # Shared with ssh it could be non-blocking, which Ansible refuses.
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Run(done.returncode, done.stdout)
+        return play(Path(request.path).parent.parent / "converge.yml", on, start, variables)
+
+    return run
+
+
+@pytest.fixture
+def enter(request: pytest.FixtureRequest) -> Callable[..., Run]:
+    """Run another entry point of the role, as the scenario's enter.yml calls it."""
+
+    def run(entry: str, *, on: str = "all", **variables: Any) -> Run:
+        playbook = Path(request.path).parent.parent / "enter.yml"
+        return play(playbook, on, None, {"entry": entry, **variables})
 
     return run
 

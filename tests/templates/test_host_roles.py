@@ -326,6 +326,37 @@ class TestDatabase:
         old = {"database_functions": [{**shop, "logins": logins[:1]}]}
         assert self.role.evaluate("__database_old_logins", **old) == ["shop", "shop_a"]
 
+    def test_the_roles_of_a_move_come_in_only_while_there_is_one(self) -> None:
+        given = {
+            "database_functions": [SHOP],
+            "database_allowed_cidrs": ["10.42.1.4/32"],
+            "database_move_secrets": {"guard": "G", "mover": "M", "replication": "R"},
+            "database_move_cidrs": ["10.42.1.9/32", "10.42.1.4/32"],
+        }
+        lines = [line for line in self.role.render("pg_hba.conf.j2", **given) if "ascent_" in line]
+        assert lines == [
+            line
+            for who in ("ascent_guard", "ascent_mover", "ascent_replication")
+            for line in (
+                f'host "shop" "{who}" 127.0.0.1/32 scram-sha-256',
+                f'hostssl "shop" "{who}" 10.42.1.4/32 scram-sha-256',
+                f'hostssl "shop" "{who}" 10.42.1.9/32 scram-sha-256',
+            )
+        ]
+        given["database_move_secrets"] = {}
+        assert "ascent_" not in "".join(self.role.render("pg_hba.conf.j2", **given))
+
+    def test_a_way_in_for_a_move_is_the_private_address_alone(self) -> None:
+        given = {"database_move_listen": "10.42.1.4"}
+        lines = self.role.render("ascent-move.socket.j2", **given)
+        assert "ListenStream=10.42.1.4:5432" in lines
+        lines = self.role.render("ascent-move.service.j2", **given)
+        assert "DynamicUser=true" in lines
+        assert any(
+            line.endswith("systemd-socket-proxyd --connections-max=64 127.0.0.1:5432")
+            for line in lines
+        )
+
     def test_other_networks_log_in_with_tls_only(self) -> None:
         lines = self.role.render(
             "pg_hba.conf.j2",
@@ -375,6 +406,9 @@ class TestDatabaseUnit:
             "[Service]",
             "Restart=on-failure",
             "RestartSec=5",
+            "ExecStart=",
+            "ExecStart=/bin/sh -c '/usr/bin/pg_ctlcluster --skip-systemctl-redirect %i start"
+            " || grep -qsx postgres /proc/$$(cat /run/postgresql/%i.pid)/comm'",
         ]
 
 
@@ -386,13 +420,29 @@ class TestPooler:
     role = Role("pooler", pooler_functions=list(functions))
 
     def test_an_alias_for_each_function_without_user_or_password(self) -> None:
-        lines = self.role.render("pgbouncer.ini.j2")
-        aliases = lines[lines.index("[databases]") + 1 : lines.index("[pgbouncer]")]
-        assert aliases == [
+        lines = self.role.render("databases.ini.j2")
+        assert lines[lines.index("[databases]") + 1 :] == [
             "main = host=127.0.0.1 port=5432 dbname=shop",
             "users = host=10.42.1.10 port=5433 dbname=people",
         ]
         assert "SCRAM" not in "\n".join(lines)
+        assert "%include /etc/pgbouncer/databases.ini" in self.role.render("pgbouncer.ini.j2")
+
+    def test_the_guard_runs_as_the_consoles_user_and_comes_back(self) -> None:
+        lines = self.role.render("ascent-guard.service.j2")
+        assert {"User=postgres", "Restart=always", "ProtectSystem=strict"} <= set(lines)
+        assert "ReadWritePaths=/etc/pgbouncer" in lines
+
+    def test_an_alias_that_a_move_has_led_elsewhere_stays_there(self) -> None:
+        there = "[databases]\nmain = host=10.42.1.77 port=5432 dbname=shop2\n"
+        read = {"__pooler_databases": {"content": base64.b64encode(there.encode()).decode()}}
+        lines = self.role.render("databases.ini.j2", **read)
+        assert lines[-2:] == [
+            "main = host=10.42.1.77 port=5432 dbname=shop2",
+            "users = host=10.42.1.10 port=5433 dbname=people",
+        ]
+        lines = self.role.render("databases.ini.j2", pooler_keep_servers=False, **read)
+        assert lines[-2] == "main = host=127.0.0.1 port=5432 dbname=shop"
 
     def test_it_pools_transactions_for_scram_clients_on_loopback(self) -> None:
         lines = self.role.render("pgbouncer.ini.j2")

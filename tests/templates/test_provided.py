@@ -10,27 +10,34 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.ascent.scaling.plugins.module_utils._release.source import provided
 
-from tests.templates.rendering import ROLES, trusted
+from tests.templates.rendering import ROLES, find_collections, trusted
 
 PASSWORD = "p/a@ss:w%rd?#[]"
 
 
-def value(expression: str, **application: Any) -> Any:
-    """A variable of roles.yml, for an application with two functions."""
-    names = ["application_secret_key", "cache", "database_main", "database_users"]
+def value(expression: str, known: dict[str, Any] | None = None, **application: Any) -> Any:
+    """A variable of roles.yml, for an application with two functions; `known` is of the host."""
+    names = ["application_secret_key", "cache", "database_main", "database_users", "move"]
     secrets = {name: f"{PASSWORD}{name}" for name in names}
     variables = yaml.safe_load((ROLES.parent / "playbooks" / "vars" / "roles.yml").read_text())
     variables |= {
+        "inventory_hostname": "box",
+        "group_names": ["tier_web", "tier_pooler", "tier_database"],
+        "groups": {"all": ["box"], "tier_pooler": ["box"], "tier_database": ["box"]},
         "ascent_functions": {
             "main": {"database": "shop", "role": "shop"},
             "users": {"database": "people", "role": "people"},
         },
         "ascent_application": {"name": "shop", **application},
+        "ascent_environment": "lab",
+        "ascent_database_host": "database",
         "ascent_secret_values": secrets,
         "ascent_valid_secrets": {
             name: [{"generation": 1, "value": secret}] for name, secret in secrets.items()
         },
+        **(known or {}),
     }
+    find_collections()
     templar = Templar(loader=DataLoader(), variables=trusted(variables))
     return templar.template(trust_as_template("{{ " + expression + " }}"))
 
@@ -88,3 +95,54 @@ def test_an_application_gets_its_own_names_and_secrets() -> None:
     )
     assert given["STORE_URL"] == given["DATABASE_URL_USERS"]
     assert (given["TOKEN"], given["CACHE_URL"]) == ("x", "redis://other")
+
+
+def test_a_migration_goes_where_the_data_is_whatever_the_stage_wants() -> None:
+    servers = {"users": {"host": "10.42.0.9", "port": 5432, "database": "people"}}
+    given = value("web_migrate_secret_environment", {"ascent_data_servers": servers})
+    assert urlsplit(given["DATABASE_URL_DIRECT_USERS"]).hostname == "10.42.0.9"
+    assert urlsplit(given["DATABASE_URL_DIRECT_MAIN"]).hostname == "127.0.0.1"
+
+
+def test_the_roles_of_a_move_are_open_on_its_sides_while_it_is_not_finished() -> None:
+    def secrets(host: str, finished: bool) -> list[str]:
+        move = {"sides": {"box": {}, "database": {}}, "finished": finished}
+        known = {
+            "inventory_hostname": host,
+            "hostvars": {"box": {"ascent_data_moves": {"shop": move}}},
+        }
+        return sorted(value("database_move_secrets", known))
+
+    assert secrets("box", False) == secrets("database", False) == ["guard", "mover", "replication"]
+    assert secrets("box", True) == secrets("other", False) == []
+
+
+def test_each_role_of_a_move_has_a_password_of_its_own() -> None:
+    passwords = value("ascent_move_passwords")
+    assert len(set(passwords.values())) == 3
+    assert all(len(password) == 64 for password in passwords.values())
+
+
+def test_two_hosts_of_a_database_let_each_other_in_while_it_moves_between_them() -> None:
+    """A pooler's host is let in anyway; a move that is finished lets in nobody."""
+
+    def let_in(host: str, **move: Any) -> Any:
+        sides = {"database": {}, "database-17": {}}
+        moves = {"shop": {"finished": False, "sides": sides, **move}}
+        hosts = {"box": "10.42.0.4", "database": "10.42.0.9", "database-17": "10.42.0.10"}
+        known = {name: {"ascent_private_address": address} for name, address in hosts.items()}
+        known["box"]["ascent_data_moves"] = moves  # type: ignore[assignment]
+        return value(
+            "database_move_cidrs",
+            {
+                "inventory_hostname": host,
+                "groups": {"all": list(hosts), "tier_pooler": ["box"]},
+                "hostvars": {**known, "localhost": {}},
+            },
+        )
+
+    assert let_in("database") == ["10.42.0.10/32"]
+    assert let_in("database-17") == ["10.42.0.9/32"]
+    assert let_in("box") == []
+    assert let_in("database-17", finished=True) == []
+    assert let_in("database", sides={"box": {}, "database": {}}) == []

@@ -186,3 +186,69 @@ def test_a_change_is_loaded_while_a_client_works(hosts, converge, secrets):
     finally:
         for host in hosts.values():
             host.run("systemctl stop client; rm -f /run/client")
+
+
+def test_the_guard_runs_and_comes_back_when_it_is_killed(host):
+    guard = host.service("ascent-guard")
+    assert guard.is_running
+    assert guard.is_enabled
+    pid = host.check_output("systemctl show -P MainPID ascent-guard")
+    assert host.run(f"ps -o user= -p {pid}").stdout.strip() == "postgres"
+    host.check_output(f"kill -KILL {pid}")
+    host.check_output(
+        "for i in $(seq 50); do systemctl is-active -q ascent-guard && break; sleep 0.1; done"
+    )
+    assert host.check_output("systemctl show -P MainPID ascent-guard") != pid
+
+
+def test_what_the_guard_knows_of_a_move_is_for_it_alone(host):
+    folder = host.file("/etc/ascent-guard")
+    assert (folder.user, folder.group, oct(folder.mode)) == ("root", "postgres", "0o750")
+
+
+def test_where_an_alias_leads_is_the_guards_to_write(host):
+    databases = host.file("/etc/pgbouncer/databases.ini")
+    assert databases.user == "postgres"
+    before = databases.content_string
+    # A draft beside the file, renamed over it, as the guard does it.
+    host.check_output(
+        "runuser -u postgres -- sh -c 'cd /etc/pgbouncer && cp databases.ini .databases.ini.new"
+        " && mv .databases.ini.new databases.ini'"
+    )
+    assert host.file("/etc/pgbouncer/databases.ini").content_string == before
+    settings = "/etc/pgbouncer/pgbouncer.ini"
+    assert host.run(f"runuser -u postgres -- sh -c 'echo >>{settings}'").rc != 0
+
+
+def test_a_move_is_described_to_the_guard_and_forgotten(hosts, enter, secrets):
+    """Also: neither side lets the guard in, and the application notices nothing of that."""
+    path = "/etc/ascent-guard/shop.json"
+    databases = {
+        name: host.file("/etc/pgbouncer/databases.ini").content_string
+        for name, host in hosts.items()
+    }
+    try:
+        run = enter("move", moves=True)
+        assert run.returncode == 0, run.stdout
+        assert secrets["move_password"] not in run.stdout
+        pids = {}
+        for name, host in hosts.items():
+            described = host.file(path)
+            assert (described.user, described.group, described.mode) == ("root", "postgres", 0o640)
+            assert host.run(f"runuser -u nobody -- cat {path}").rc != 0
+            pids[name] = host.check_output("systemctl show -P MainPID ascent-guard")
+        run = enter("move", moves=True)
+        assert [run.changed(name) for name in hosts] == [set(), set()], run.stdout
+        for name, host in hosts.items():
+            answer = login(host, "shop", secrets["shop_password"], "main", "SELECT 42")
+            assert answer.stdout.strip() == "42", answer.stderr
+            assert host.service("ascent-guard").is_running
+            assert host.check_output("systemctl show -P MainPID ascent-guard") == pids[name]
+            led = host.file("/etc/pgbouncer/databases.ini").content_string
+            assert led == databases[name]
+    finally:
+        run = enter("move")
+    assert run.returncode == 0, run.stdout
+    for host in hosts.values():
+        assert not host.file(path).exists
+        assert host.service("ascent-guard").is_running
