@@ -1,7 +1,7 @@
 """One lab and one environment for all tests that look at a stage that stands.
 
-Files run by their names: test_stage_1.py comes late among them and takes the environment away with
-its last test, so a file that needs it bears a name before that one.
+Files run by their names: what needs stage 1 stands before test_stage_2.py, which climbs on, and
+test_teardown.py takes the environment away.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from tests.support import aws_state
+from tests.support.bank import Bank
+from tests.support.host import Host
 from tests.support.lab import TestLab, running
+from tests.support.moved import BUILD, public_address
 from tests.support.playbook import Run, succeed
 
 DOMAIN = "shop.test"
@@ -48,6 +51,15 @@ def stands(request: pytest.FixtureRequest, stage_lab: TestLab) -> None:
 @pytest.fixture(scope="session")
 def box(stands: None, stage_lab: TestLab) -> str:
     """The public address of the one host."""
-    addresses = stage_lab.client("ec2").describe_addresses()["Addresses"]
-    assert len(addresses) == 1
-    return str(addresses[0]["PublicIp"])
+    return public_address(stage_lab, "box")
+
+
+@pytest.fixture(scope="session")
+def bank(stands: None, stage_lab: TestLab) -> Iterator[Bank]:
+    """An application that nobody here wrote, which writes through the pooler all the time."""
+    found = Bank(Host(public_address(stage_lab, "box"), BUILD / "ssh" / "id_ed25519"))
+    found.open()
+    try:
+        yield found
+    finally:
+        found.close()

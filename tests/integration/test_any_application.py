@@ -109,12 +109,12 @@ def host(stage_lab: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "unleash_token": TOKEN,
         }
         host = {"ansible_host": shown["PublicIpAddress"], "ansible_ssh_common_args": known}
+        tiers = ("web", "pooler", "database", "cache")
+        groups = {"any": {"hosts": {"box": host}}} | {
+            f"tier_{tier}": {"hosts": {"box": {}}} for tier in tiers
+        }
         inventory = folder / "inventory.yml"
-        inventory.write_text(
-            yaml.safe_dump(
-                {"all": {"vars": settings, "children": {"any": {"hosts": {"box": host}}}}}
-            )
-        )
+        inventory.write_text(yaml.safe_dump({"all": {"vars": settings, "children": groups}}))
         yield Host(shown["PublicIpAddress"], inventory, stage_lab.environment)
     finally:
         if instance:

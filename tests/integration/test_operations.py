@@ -14,7 +14,7 @@ import pytest
 from tests.integration.conftest import DOMAIN, STAGE
 from tests.support import aws_state
 from tests.support.lab import ROOT, TestLab
-from tests.support.playbook import play, succeed
+from tests.support.playbook import WITHOUT_ROLES, play, succeed
 from tests.support.probe import Traffic, get_json, post_json, request
 
 pytestmark = pytest.mark.lab
@@ -352,7 +352,6 @@ def test_one_role_of_a_stage_runs_alone(stands: None, stage_lab: TestLab) -> Non
 def test_a_stage_that_leaves_roles_out_is_not_written_down(
     stands: None, stage_lab: TestLab
 ) -> None:
-    roles = "common,database,pooler,cache,web,worker"
-    run = succeed(stage_lab, STAGE, "--check", "--skip-tags", roles)
+    run = succeed(stage_lab, STAGE, "--check", *WITHOUT_ROLES)
     assert "TASK [ascent.scaling.web : configure" not in run.output
     assert re.search(r"TASK \[Write the stage down\] \*+\nskipping: ", run.output)

@@ -12,7 +12,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 # What every environment has of its own.
 OWN = {"ascent_environment", "ascent_domain", "ascent_operator_cidrs"}
-ONLY_LAB = {"ascent_aws_endpoint_url", "ascent_aws_access_key", "ascent_aws_secret_key"}
+# The last one names the authority of the lab's RDS.
+ONLY_LAB = {
+    *("ascent_aws_endpoint_url", "ascent_aws_access_key", "ascent_aws_secret_key"),
+    "ascent_managed_database",
+}
 
 
 def load(inventory: str, name: str) -> dict[str, Any]:
@@ -27,6 +31,7 @@ def test_settings_differ_in_endpoint_credentials_and_sizes_alone() -> None:
     differing = {key for key in aws if aws[key] != lab[key]}
     assert differing <= OWN | {"ascent_sizes"}
     assert set(aws["ascent_sizes"]) == set(lab["ascent_sizes"])
+    assert set(lab["ascent_managed_database"]) == {"ca_file", "ca_url"}
 
 
 def test_the_inventory_files_differ_in_the_connection_alone() -> None:
