@@ -31,7 +31,7 @@ demo: setup-lab ## Climb the stages in the lab, under traffic, and show the figu
 test: setup ## Run all tests; molecule and faults run beside integration
 	@tools/test
 
-.PHONY: lint unit templates application integration molecule faults
+.PHONY: lint unit templates application integration molecule faults thorough
 lint: ## Lint YAML, Python, plugins and documents; offline once set up
 	@tools/lint
 unit: ## Run the unit tests; offline once set up
@@ -44,8 +44,10 @@ integration: ## Run the playbooks and the lab's own contract tests against a lab
 	@tools/test integration
 molecule: ## Run every role's scenario on a host of the lab
 	@tools/test molecule
-faults: ## Run the fault tests: killed controllers, lost hosts, a failing API
+faults: ## Run all fault tests: killed controllers, lost hosts, a failing API, broken-off moves
 	@tools/test faults
+thorough: ## Run what make test leaves out, because it takes long
+	@tools/test thorough
 
 .PHONY: lab-up lab-status lab-down
 lab-up: setup-lab ## Start the lab: an AWS of your own, on this machine

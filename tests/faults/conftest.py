@@ -20,7 +20,8 @@ import pytest
 from tests.support.customers import Customers
 from tests.support.host import Host
 from tests.support.lab import ROOT, TestLab, running
-from tests.support.playbook import Run, play
+from tests.support.moved import public_address
+from tests.support.playbook import WITHOUT_ROLES, Run, play
 from tests.support.secrets import Searched, watched
 
 STAGE = "stage_1_single_host.yml"
@@ -28,7 +29,7 @@ DOMAIN = "boutique.test"  # of its own: each lab writes its names into this mach
 ODD = "/@:%&#?+=$"
 
 # The first file builds the stage from nothing with the controller killed in every phase; all the
-# others take what stands from there, and the last ones ask whether the way back is clean.
+# others take what stands from there. The last one climbs on to stage 2.
 ORDER = (
     "test_killed_controllers",
     "test_secrets",
@@ -36,6 +37,7 @@ ORDER = (
     "test_tiers",
     "test_restarts",
     "test_controllers",
+    "test_moves",
 )
 
 
@@ -125,7 +127,7 @@ KILLS = {
     "provision, an instance without its address": r"TASK \[ascent\.scaling\.dns : ",
     "configure, PostgreSQL not set up": r"TASK \[ascent\.scaling\.database : functions",
     "configure, a release being built": r"TASK \[ascent\.scaling\.web : release \| Deploy",
-    "move": r"PLAY \[Move\]",
+    "move": r"TASK \[Join where the poolers lead",
     "check, the witness running": r"PLAY \[Check from within\]",
     "audit": r"TASK \[ascent\.scaling\.witness : Audit \| Judge\]",
     "record": r"TASK \[Write the stage down\]",
@@ -134,7 +136,7 @@ KILLS = {
 # What the kill before has configured is not gone through again on the way to these.
 CONFIGURED = dict.fromkeys(
     ("check, the witness running", "audit"),
-    ("--skip-tags", "common,database,pooler,cache,web,worker"),
+    WITHOUT_ROLES,
 )
 
 
@@ -166,7 +168,7 @@ def box(request: pytest.FixtureRequest, fault_lab: TestLab) -> str:
     ec2 = fault_lab.client("ec2")
     if not os.environ.get("KEEP") or not ec2.describe_addresses()["Addresses"]:
         request.getfixturevalue("mended")
-    return str(ec2.describe_addresses()["Addresses"][0]["PublicIp"])
+    return public_address(fault_lab, "box")
 
 
 @pytest.fixture(scope="session")

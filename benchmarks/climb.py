@@ -1,0 +1,150 @@
+"""Climbs from stage 1 to 3 with a gigabyte of data, under load, and prints what its users noticed.
+
+    .venv/bin/python benchmarks/climb.py [--megabytes 1000] [--users 20] [--pause 200]
+
+It takes wrk (Debian's package) and a lab of its own, which must not meet another one of this
+checkout. Three kinds of users meanwhile: wrk shops over keep-alive connections, three requests of
+ten an order; pgbench writes through the pooler; and the witness of each run asks and orders as
+always. All of them, and the servers, share this machine: pauses are longer than on hosts of their
+own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from tests.support.bank import Bank  # noqa: E402
+from tests.support.lab import TestLab, running  # noqa: E402
+from tests.support.moved import BUILD, ask, host, public_address, reports  # noqa: E402
+from tests.support.playbook import succeed  # noqa: E402
+from tests.support.probe import post_json  # noqa: E402
+
+DOMAIN = "shop.test"
+STAGES = ("stage_2_split_tiers.yml", "operations/finish_move.yml", "stage_3_managed_database.yml")
+
+# Each thread of wrk has a Lua state of its own; an order has a key that nobody had before.
+SHOPPER = """
+local token, host, pause = os.getenv("TOKEN"), os.getenv("SHOP"), tonumber(os.getenv("PAUSE"))
+local count, thread = 0, 0
+function setup(thread_) thread = thread + 1; thread_:set("number", thread) end
+function delay() return math.random(0, 2 * pause) end
+function request()
+  count = count + 1
+  if count % 10 < 3 then
+    return wrk.format("POST", "/api/orders", {
+      ["Host"] = host, ["Content-Type"] = "application/json",
+      ["Authorization"] = "Bearer " .. token,
+      ["Idempotency-Key"] = string.format("wrk-%s-%d-%d", token:sub(-8), number, count)
+    }, string.format('{"items": [{"product_id": %d, "quantity": 1}]}', count % 12 + 1))
+  end
+  return wrk.format("GET", count % 2 == 0 and "/" or "/api/products/1", {["Host"] = host})
+end
+function done(summary, latency)
+  io.write(string.format(
+    'FIGURES {"requests": %d, "status": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d, '
+    .. '"median_ms": %.1f, "slowest_ms": %.1f}\\n', summary.requests, summary.errors.status,
+    summary.errors.connect, summary.errors.read, summary.errors.write, summary.errors.timeout,
+    latency:percentile(50) / 1000, latency.max / 1000))
+end
+"""
+
+
+class Shoppers:
+    """wrk, until it is told to end; then `figures` are there."""
+
+    def __init__(self, address: str, users: int, pause: int) -> None:
+        status, answer = post_json(address, "/api/guests", {}, host=DOMAIN)
+        assert status == 201, answer
+        self.folder = Path(tempfile.mkdtemp(prefix="ascent-wrk-"))
+        script = self.folder / "shopper.lua"
+        script.write_text(SHOPPER)
+        self.process = subprocess.Popen(
+            [
+                *("wrk", "--threads", "2", "--connections", str(users), "--duration", "2h"),
+                *("--timeout", "30s", "--script", str(script), f"https://{address}/"),
+            ],
+            env={"TOKEN": answer["token"], "SHOP": DOMAIN, "PAUSE": str(pause), "PATH": "/usr/bin"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> dict[str, Any]:
+        """Stop it; what it has counted."""
+        self.process.send_signal(2)  # it reports when it is interrupted
+        said, _ = self.process.communicate(timeout=60)
+        shutil.rmtree(self.folder)
+        figures: dict[str, Any] = json.loads(re.findall(r"FIGURES (.*)", said)[0])
+        return figures
+
+
+@contextmanager
+def standing(megabytes: int) -> Iterator[TestLab]:
+    """Stage 1, with that much data in a table that nobody touches."""
+    shutil.rmtree(BUILD, ignore_errors=True)
+    with running("load", "198.18.4.0/24") as lab:
+        succeed(lab, "stage_1_single_host.yml")
+        ask(
+            host(lab, "box"),
+            "SET ROLE shop; CREATE TABLE filler (id bigint PRIMARY KEY, body text);"
+            "INSERT INTO filler SELECT n, (SELECT string_agg(md5(n::text || k::text), '')"
+            f" FROM generate_series(1, 30) k) FROM generate_series(1, {megabytes * 1000}) n;",
+        )
+        yield lab
+
+
+def main() -> int:
+    """Climb, and print a row for each step."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--megabytes", type=int, default=1000, help="of data that lies there")
+    parser.add_argument("--users", type=int, default=20, help="connections of wrk")
+    parser.add_argument("--pause", type=int, default=200, help="ms between a user's requests")
+    given = parser.parse_args()
+    if not shutil.which("wrk"):
+        print("It takes wrk: apt-get install wrk", file=sys.stderr)
+        return 2
+    with standing(given.megabytes) as lab:
+        address = public_address(lab, "box")
+        bank = Bank(host(lab, "box"))
+        bank.open()
+        for playbook in STAGES:
+            before = reports()
+            began = time.monotonic()
+            shoppers = Shoppers(address, given.users, given.pause)
+            succeed(lab, playbook, timeout=3600)
+            seen = shoppers.end()
+            seconds = time.monotonic() - began
+            print(f"{playbook}: {seconds:.0f} s; wrk {json.dumps(seen)}", flush=True)
+            for path in sorted(reports() - before):
+                report = json.loads(path.read_text())
+                print(
+                    f"  {report['database']} {report['from']} -> {report['at']}:"
+                    f" {report['bytes'] / 1e6:.0f} MB, seconds {report['seconds']},"
+                    f" pause {report['pause_ms']:.0f} ms, {report['timeline']},"
+                    f" rows compared {report['verification'].get('rows')}"
+                )
+            newest = max(
+                (BUILD / "witness").glob("*/summary.json"), key=lambda p: p.stat().st_mtime
+            )
+            print(f"  witness {newest.read_text()}", flush=True)
+        bank.is_right()
+        print(f"pgbench: no transaction failed, the sums agree; slowest {bank.slowest_ms():.0f} ms")
+        bank.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
