@@ -82,6 +82,8 @@ def options(stage: Stage) -> dict[str, Any]:
         "pooler_addresses": ["127.0.0.1"],
         "max_pause": 2.0,
         "verified_within": 3600,
+        "compare": "full",
+        "sample_rows": 20_000,
         "patience": 300,
         "allow_unlogged": False,
         "room_mb": None,

@@ -680,6 +680,13 @@ def problems(settings: dict[str, Any]) -> list[str]:
             )
         elif name in TAKEN_HOSTS:
             found.append(f"{setting} is '{name}', which is taken: give one such as 'database-17'")
+    engine = settings.get("managed_engine", "postgres")
+    if engine != "postgres":
+        found.append(
+            f"ascent_managed_database.engine is '{engine}': the stages move live data between "
+            "PostgreSQL servers alone, so write postgres. The role managed_database makes an RDS "
+            "instance of another engine, too; its data is yours to bring"
+        )
     cidrs = settings.get("operator_cidrs") or []
     if not cidrs:
         found.append(

@@ -66,6 +66,19 @@ options:
     description: Seconds for which a comparison is good.
     type: int
     default: 3600
+  compare:
+    description:
+      - How thoroughly both sides are compared before a switch. V(full) reads all rows.
+      - V(sampled) is for databases that take too long for that. Of each table with a key and more
+        than O(sample_rows) rows, the rows are counted, and about O(sample_rows) of them compared,
+        picked at random, with the newest ones; smaller tables are compared as a whole.
+    type: str
+    default: full
+    choices: [full, sampled]
+  sample_rows:
+    description: Rows of a table that are compared with O(compare=sampled).
+    type: int
+    default: 20000
   patience:
     description:
       - Seconds without any progress after which a copy is begun anew.
@@ -88,7 +101,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Tells what would be done, how long a copy would take, and what would stop it.
+    description:
+      - Tells what would be done, how long a copy would take and how much WAL would be kept for it,
+        and what would stop it.
     support: full
   diff_mode:
     description: Shows where the data is and how the other side follows, before and after.
@@ -176,6 +191,7 @@ try:
         STATES,
         Impossible,
         Observed,
+        copy_seconds,
         steps,
         words,
     )
@@ -197,7 +213,8 @@ def run(params: dict[str, Any], dry: bool) -> dict[str, Any]:
     """Bring the move to the wanted state; returns the module's results."""
     if params["other"] is None:
         return look_ahead(params, dry)
-    mover = Mover(site(params["origin"]), site(params["other"]))
+    sample = params["sample_rows"] if params["compare"] == "sampled" else None
+    mover = Mover(site(params["origin"]), site(params["other"]), sample=sample)
     origin, other = mover.connect()
     with origin, other:
         due, result = plan(params, mover, origin, other)
@@ -243,19 +260,23 @@ def plan(
                 "Take one, restore it to try it, and name it (backup).",
             )
         )
-    stopping = [str(finding) for finding in found if finding.stops]
-    if stopping:
-        raise Refused("Nothing was changed. " + " ".join(stopping))
+    refuse(found)
     row = origin.execute("SELECT pg_database_size(current_database())").fetchone()
-    size = row[0] if row else 0
-    tables = len(facts.read(origin)["tables"]) if "copy" in due else 0
+    size, tables, wal = row[0] if row else 0, 0, 0.0
+    if "copy" in due and before.at == "origin":
+        known = facts.read(origin)
+        tables, wal = len(known["tables"]), facts.wal_rate(origin)
+        refuse(preflight.wal_room(known, copy_seconds(size), wal))
     at = getattr(mover, before.at).name
     return due, {
         "changed": bool(due),
         "at": at,
         "due": due,
         "steps": [
-            words(step, mover.origin.name, mover.other.name, at, size, tables) for step in due
+            words(
+                step, mover.origin.name, mover.other.name, at, size, tables, wal, params["compare"]
+            )
+            for step in due
         ],
         "findings": [str(finding) for finding in found],
         "bytes": size,
@@ -277,14 +298,15 @@ def look_ahead(params: dict[str, Any], dry: bool) -> dict[str, Any]:
         ) from error
     with connection:
         known = facts.read(connection)
-    found = preflight.of_the_source(known, asked_of(params))
-    stopping = [str(finding) for finding in found if finding.stops]
-    if stopping:
-        raise Refused("Nothing was changed. " + " ".join(stopping))
+        found = preflight.of_the_source(known, asked_of(params))
+        refuse(found)
+        wal = facts.wal_rate(connection)
+        refuse(preflight.wal_room(known, copy_seconds(known["bytes"]), wal))
     there = "the other server"
     due: list[Any] = ["prepare", "copy", "verify", "switch", "settle"]
+    size, tables = known["bytes"], len(known["tables"])
     told = [
-        words(step, here.name, there, here.name, known["bytes"], len(known["tables"]))
+        words(step, here.name, there, here.name, size, tables, wal, params["compare"])
         for step in due
     ]
     return {
@@ -295,6 +317,13 @@ def look_ahead(params: dict[str, Any], dry: bool) -> dict[str, Any]:
         "findings": [str(finding) for finding in found],
         "bytes": known["bytes"],
     }
+
+
+def refuse(found: list[Any]) -> None:
+    """Raise Refused if something was found that stops a move."""
+    stopping = [str(finding) for finding in found if finding.stops]
+    if stopping:
+        raise Refused("Nothing was changed. " + " ".join(stopping))
 
 
 def asked_of(params: dict[str, Any]) -> Any:
@@ -420,6 +449,8 @@ def main() -> None:
             },
             "max_pause": {"type": "float", "default": 2.0},
             "verified_within": {"type": "int", "default": 3600},
+            "compare": {"type": "str", "default": "full", "choices": ["full", "sampled"]},
+            "sample_rows": {"type": "int", "default": 20_000},
             "patience": {"type": "int", "default": 300},
             "allow_unlogged": {"type": "bool", "default": False},
             "room_mb": {"type": "int"},

@@ -6,23 +6,19 @@ and the old one retires. The tests stand in the order of the upgrade.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.integration.conftest import public_address
 from tests.support import aws_state
 from tests.support.customers import Customers
-from tests.support.host import Host
-from tests.support.lab import ROOT, TestLab, running
-from tests.support.playbook import Run, play
+from tests.support.environment import Environment
+from tests.support.lab import running
+from tests.support.moved import public_address
+from tests.support.playbook import Run
 
 pytestmark = [pytest.mark.lab, pytest.mark.thorough]
 
@@ -33,64 +29,6 @@ UPGRADE, FINISH = "operations/upgrade_database.yml", "operations/finish_move.yml
 RETIRE = "operations/retire_host.yml"
 
 
-@dataclass(frozen=True)
-class Environment:
-    """An environment of the lab with an inventory of its own, which is written to between runs."""
-
-    lab: TestLab
-    inventory: Path
-    base: str
-
-    def describe(self, **settings: Any) -> None:
-        """Write into the inventory what shall be true from then on."""
-        path = self.inventory / "group_vars" / "all.yml"
-        path.write_text(f"{self.base}\n{yaml.safe_dump(settings)}")
-
-    def play(self, playbook: str, *arguments: str, **options: Any) -> Run:
-        return play(self.lab, playbook, *arguments, inventory=self.inventory, **options)
-
-    def succeed(self, playbook: str, *arguments: str, **options: Any) -> Run:
-        run = self.play(playbook, *arguments, **options)
-        assert run.returncode == 0, run.tail()
-        return run
-
-    def refused(self, playbook: str, *arguments: str) -> str:
-        """What a run says that must be refused, with nothing changed in AWS or on a host."""
-        before = aws_state.snapshot(self.lab)
-        run = self.play(playbook, *arguments)
-        assert run.returncode != 0, run.tail()
-        assert run.changed_tasks == []
-        assert aws_state.snapshot(self.lab) == before
-        return " ".join(run.output.split())
-
-    def host(self, name: str) -> Host:
-        key = self.inventory.parents[1] / "build" / "lab" / "ssh" / "id_ed25519"
-        return Host(public_address(self.lab, name), key)
-
-    def hosts(self) -> set[str]:
-        """The names of the instances that stand."""
-        found = aws_state.snapshot(self.lab)["instances"]
-        return {
-            tag["Value"] for item in found for tag in item["Tags"] if tag["Key"] == "ascent:name"
-        }
-
-    @property
-    def recorded(self) -> bool:
-        """Whether a stage was reached."""
-        return "/ascent/lab/stage" in aws_state.snapshot(self.lab)["parameters"]
-
-    def ask(self, name: str, statement: str) -> str:
-        """The answer of a host's own PostgreSQL, asked by its superuser."""
-        return (
-            self.host(name)
-            .run("runuser -u postgres -- psql -XAtq -d shop", data=statement, check=False)
-            .strip()
-        )
-
-    def reports(self) -> set[Path]:
-        return set((self.inventory.parents[1] / "build" / "lab" / "moves").glob("*.json"))
-
-
 NEW = {"ascent_database_host": "database-17", "ascent_sizes": {"database-17": "t3.small"}}
 
 
@@ -99,19 +37,7 @@ def environment() -> Iterator[Environment]:
     name, _, subnet = os.environ.get("ASCENT_UPGRADE_LAB", "upgrade 198.18.5.0/24").partition(" ")
     with running(name, subnet) as lab:
         lab.command("image", "--release", "bookworm", timeout=1200)
-        folder = ROOT / "build" / "tests" / name
-        inventory = folder / "inventories" / "lab"
-        shutil.rmtree(inventory, ignore_errors=True)
-        shutil.copytree(ROOT / "inventories" / "lab", inventory)
-        base = (inventory / "group_vars" / "all.yml").read_text()
-        for old, new in (
-            ("ascent_domain: shop.test", f"ascent_domain: {DOMAIN}"),
-            ('"{{ inventory_dir }}/../../app"', str(ROOT / "app")),
-            ("ascent_sizes:\n  box: t3.small\n", ""),
-        ):
-            assert old in base
-            base = base.replace(old, new)
-        yield Environment(lab, inventory, base)
+        yield Environment.of(lab, DOMAIN)
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +66,7 @@ def upgraded(stands: Environment) -> Upgraded:
         killed = stands.play(UPGRADE, kill_at=r"TASK \[Wait until it is copied and compared")
         assert killed.killed_at, killed.tail()
         stands.succeed(UPGRADE)
-    written = [json.loads(path.read_text()) for path in sorted(stands.reports() - before)]
-    (report,) = [report for report in written if report["pause_ms"]]
-    return Upgraded(customers, report)
+    return Upgraded(customers, stands.report(before))
 
 
 @pytest.fixture(scope="module")

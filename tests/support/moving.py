@@ -184,8 +184,8 @@ class Moving:
             "state": "switched" if to == "database" else "returned",
             "origin": sides["box"], "other": sides["database"], "roles": ["shop"],
             "poolers": ["box"], "pooler_addresses": ["127.0.0.1", "local", self.addresses["box"]],
-            "max_pause": 2.0, "verified_within": 3600, "patience": 300, "allow_unlogged": False,
-            "room_mb": None, "backup": "",
+            "max_pause": 2.0, "verified_within": 3600, "compare": "full", "sample_rows": 20_000,
+            "patience": 300, "allow_unlogged": False, "room_mb": None, "backup": "",
         }  # fmt: skip
 
     @cached_property

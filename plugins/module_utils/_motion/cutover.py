@@ -24,6 +24,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils._motion.ledger impo
     SCHEMA,
     TOLD,
 )
+from ansible_collections.ascent.scaling.plugins.module_utils._motion.plan import MARGIN
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.sites import (
     Connection,
     Site,
@@ -89,7 +90,7 @@ class Plan:
     roles: Sequence[str]
     forward: str
     reverse: str
-    margin: int = 1000
+    margin: int = MARGIN
     limits: Limits = field(default_factory=Limits)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from ansible_collections.ascent.scaling.plugins.module_utils._motion import ledger, replication
+from ansible_collections.ascent.scaling.plugins.module_utils._motion.plan import MARGIN
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.sites import (
     Connection,
     Site,
@@ -44,7 +45,14 @@ _LISTS = {
     "foreign_tables": _RELATIONS + "c.relkind = 'f' ORDER BY 1",
     "views_with_data": _RELATIONS + "c.relkind = 'm' ORDER BY 1",
     "row_security": _RELATIONS + "c.relforcerowsecurity ORDER BY 1",
-    "sequences": _RELATIONS + "c.relkind = 'S' ORDER BY 1",
+    # Sequences that a jump brings to their end, with how many values each has left.
+    "short_sequences": (
+        "SELECT format('%I.%I (%s left)', schemaname, sequencename, room) FROM (SELECT *,"
+        " (CASE WHEN increment_by > 0 THEN max_value - coalesce(last_value, start_value)"
+        " ELSE coalesce(last_value, start_value) - min_value END) / abs(increment_by) AS room"
+        " FROM pg_sequences WHERE schemaname <> 'ascent_move' AND NOT cycle) AS s"
+        f" WHERE room < 10 * {MARGIN} ORDER BY 1"
+    ),
     "extensions": "SELECT extname || ' ' || extversion FROM pg_extension ORDER BY 1",
     "available": "SELECT name || ' ' || version FROM pg_available_extension_versions ORDER BY 1",
     "offered": (
@@ -139,6 +147,7 @@ def read(connection: Connection) -> Facts:
             " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),"
             " (SELECT count(*) FROM pg_largeobject_metadata),"
             " (SELECT count(*) FROM pg_replication_slots WHERE slot_name !~ '^ascent_'),"
+            " (SELECT count(*) FROM pg_stat_replication WHERE application_name !~ '^ascent_'),"
             " (SELECT system_identifier::text FROM pg_control_system()),"
             " datacl IS NULL OR EXISTS (SELECT FROM aclexplode(datacl)"
             " WHERE grantee = 0 AND privilege_type = 'CONNECT')"
@@ -147,7 +156,7 @@ def read(connection: Connection) -> Facts:
         assert row is not None
         names = (
             "database", "clock", "in_recovery", "encoding", "collate", "ctype", "bytes", "user",
-            "superuser", "large_objects", "slots", "system", "open_to_all",
+            "superuser", "large_objects", "slots", "senders", "system", "open_to_all",
         )  # fmt: skip
         found.update(zip(names, row, strict=True))
         found["clock_off_s"] = found["clock"] - (before + time.time()) / 2
@@ -196,6 +205,16 @@ def read(connection: Connection) -> Facts:
     found["copied"] = ledger.noted(connection, "schema") is not None
     found["move"] = ledger.noted(connection, "move")
     return found
+
+
+def wal_rate(connection: Connection, seconds: float = 1.0) -> float:
+    """How much WAL a primary writes at this moment, in bytes a second; takes `seconds`."""
+    position = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+    began = time.monotonic()
+    (before,) = connection.execute(position).fetchone() or (0,)
+    time.sleep(seconds)
+    (after,) = connection.execute(position).fetchone() or (0,)
+    return float(after - before) / (time.monotonic() - began)
 
 
 def reaches(subscriber: Connection, publisher: Site) -> str:

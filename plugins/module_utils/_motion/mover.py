@@ -76,13 +76,21 @@ class Standing:
 
 
 class Mover:
-    """One database with its two sides; `origin` is where it was at first."""
+    """One database with its two sides; `origin` is where it was at first.
+
+    `sample`: of how many rows of larger tables a comparison may consist; all of them without it.
+    """
 
     def __init__(
-        self, origin: Site, other: Site, say: Callable[[str], None] = lambda _: None
+        self,
+        origin: Site,
+        other: Site,
+        say: Callable[[str], None] = lambda _: None,
+        sample: int | None = None,
     ) -> None:
         self.origin, self.other = origin, other
         self._say = say
+        self._sample = sample
         self.done: list[str] = []
 
     def connect(self) -> tuple[Connection, Connection]:
@@ -276,7 +284,8 @@ class Mover:
         finished = prepared and ledger.noted(origin, "finished") is not None
         verified = None
         result = ledger.noted(here, "verification") if prepared else None
-        if result and result["clean"] and result["epoch"] == found.epoch:
+        enough = self._sample is not None or not (result or {}).get("sampled")
+        if result and result["clean"] and result["epoch"] == found.epoch and enough:
             verified = ledger.age(here, "verification")
         return Observed(
             at="origin" if found.here is self.origin else "other",
@@ -305,7 +314,8 @@ class Mover:
             )
         with found.here.connect() as source, found.there.connect() as target:
             names = (found.here.name, found.there.name)
-            result = Verifier(source, target, names, self._say).run(replication.tables(here))
+            verifier = Verifier(source, target, names, self._say, sample=self._sample)
+            result = verifier.run(replication.tables(here))
         ledger.note(
             here,
             "verification",
@@ -315,6 +325,7 @@ class Mover:
                 "seconds": round(result.seconds, 1),
                 "rows": sum(table.rows for table in result.tables.values()),
                 "tables": len(result.tables),
+                "sampled": result.sampled,
                 "findings": result.findings()[:100],
                 "moving": {
                     table.name: table.moving for table in result.tables.values() if table.moving
@@ -324,6 +335,7 @@ class Mover:
         self._note(
             f"{found.here.name} and {found.there.name} "
             + ("are the same" if result.clean else "differ")
+            + (", as far as a sample tells" if result.sampled else "")
         )
         return result
 

@@ -13,6 +13,8 @@ Step = Literal["prepare", "copy", "verify", "switch", "settle", "finish"]
 
 STATES: tuple[Wanted, ...] = ("copied", "verified", "switched", "returned", "finished")
 
+# How many values of each sequence a switch leaves out.
+MARGIN = 1000
 # 760 MB were copied in 46 s, under 400 transactions a second on two processors.
 COPY_BYTES_A_SECOND = 16e6
 
@@ -78,18 +80,30 @@ def steps(observed: Observed, wanted: Wanted, fresh_s: float) -> list[Step]:
     return [*[step for step in follow if step == "settle"], "finish"]
 
 
-def words(step: Step, origin: str, other: str, at: str, size: int, tables: int) -> str:
-    """A step as the user reads it. `size` in bytes."""
+def copy_seconds(size: int) -> int:
+    """About how long a copy takes. `size` in bytes."""
+    return max(1, round(size / COPY_BYTES_A_SECOND))
+
+
+def words(
+    step: Step, origin: str, other: str, at: str, size: int, tables: int, wal: float, compare: str
+) -> str:
+    """A step as the user reads it.
+
+    `size` in bytes, `wal` in bytes a second; `compare` is how thoroughly (`full`, `sampled`).
+    """
     there = other if at == origin else origin
-    seconds = max(1, round(size / COPY_BYTES_A_SECOND))
+    seconds = copy_seconds(size)
+    rows = "all rows" if compare == "full" else "the number of rows, and a sample of them,"
     return {
         "prepare": f"lay the ledger of the move in both databases ({origin}, {other})",
         "copy": (
             f"freeze the schema, copy {tables} tables with {size / 1e6:.0f} MB from {at} to "
-            f"{there} (about {seconds} s at 16 MB/s; {at} keeps its WAL meanwhile) and keep them "
-            "up to date"
+            f"{there} (about {seconds} s at {COPY_BYTES_A_SECOND / 1e6:.0f} MB/s; {at} keeps its "
+            f"WAL meanwhile, {seconds * wal / 1e6:.0f} MB at the {wal / 1e6:.2f} MB/s of now) and "
+            "keep them up to date"
         ),
-        "verify": f"compare all rows of {at} and {there}",
+        "verify": f"compare {rows} of {at} and {there}",
         "switch": f"pause the poolers and lead them from {at} to {there}",
         "settle": "have the side without the data follow the one that has it, for the way back",
         "finish": f"give up the way back to {origin}, and thaw the schema",

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.ascent.scaling.plugins.module_utils._motion.plan import MARGIN
+
 Facts = dict[str, Any]
 
 LONG_TRANSACTION_S = 60.0
@@ -52,7 +54,9 @@ def findings(source: Facts, target: Facts, asked: Asked) -> list[Finding]:
         *_what_is_not_replicated(source, asked),
         *_roles(source, target, asked),
         *_extensions(source, target),
-        *_room(source, target, asked),
+        *_room(source, asked),
+        *_wal("source", source),
+        *_wal("target", target),
         *_what_is_under_way(source, asked),
     ]
     return sorted(found, key=lambda finding: not finding.stops)
@@ -64,6 +68,7 @@ def of_the_source(source: Facts, asked: Asked) -> list[Finding]:
         *_server("source", source),
         *_what_is_not_replicated(source, asked),
         *_roles_of_the_source(source, asked),
+        *_room(source, asked),
         *_wal("source", source),
         *_what_is_under_way(source, asked),
     ]
@@ -164,12 +169,21 @@ def _server(name: str, facts: Facts) -> Iterator[Finding]:
             "replication slots in use; a move needs two",
             "Raise max_replication_slots (a restart), or drop slots that nobody uses.",
         )
-    if _setting(facts, "max_logical_replication_workers") < 2:
+    if _setting(facts, "max_wal_senders") - facts["senders"] < 2:
         yield Finding(
             True,
-            f"max_logical_replication_workers is too small at the {name}",
-            "Set it to 4 or more (a restart).",
+            f"The {name} has {facts['senders']} of {_setting(facts, 'max_wal_senders')} WAL "
+            "senders in use; a move needs two",
+            "Raise max_wal_senders (a restart).",
         )
+    for setting in ("max_logical_replication_workers", "max_worker_processes"):
+        if _setting(facts, setting) < 2:
+            yield Finding(
+                True,
+                f"{setting} is {_setting(facts, setting)} at the {name}; a move needs two, one to "
+                "copy and one to keep up to date",
+                "Set it to 4 or more (a restart).",
+            )
     if abs(facts["clock_off_s"]) > CLOCK_OFF_S:
         yield Finding(
             False,
@@ -232,6 +246,13 @@ def _what_is_not_replicated(source: Facts, asked: Asked) -> Iterator[Finding]:
             False,
             f"Event triggers are copied: {_names(source['event_triggers'])}",
             "They need a superuser: on RDS make them by hand.",
+        )
+    if source["short_sequences"]:
+        yield Finding(
+            False,
+            f"Sequences jump by {MARGIN:,} at each switch, and these come near their end: "
+            f"{_names(source['short_sequences'])}",
+            "Make them larger first (ALTER SEQUENCE … AS bigint MAXVALUE …, and their columns).",
         )
     if source["virtual_columns"]:
         yield Finding(
@@ -312,7 +333,23 @@ def _extensions(source: Facts, target: Facts) -> Iterator[Finding]:
         )
 
 
-def _room(source: Facts, target: Facts, asked: Asked) -> Iterator[Finding]:
+def wal_room(source: Facts, seconds: float, rate: float) -> list[Finding]:
+    """Whether the source keeps enough WAL for a copy of `seconds`, at `rate` bytes a second."""
+    kept = _setting(source, "max_slot_wal_keep_size")
+    if kept <= 0 or rate * seconds <= kept * 1_048_576:
+        return []
+    return [
+        Finding(
+            True,
+            f"The copy takes about {seconds:.0f} s, in which about {rate * seconds / 1e9:.1f} GB "
+            f"of WAL are written at the pace of now, and the source keeps {kept / 1024:.1f} GiB "
+            "(max_slot_wal_keep_size)",
+            "Raise that to what the disk can spare, or move when less is written.",
+        )
+    ]
+
+
+def _room(source: Facts, asked: Asked) -> Iterator[Finding]:
     if asked.room_bytes is not None and asked.room_bytes < 1.5 * source["bytes"]:
         yield Finding(
             True,
@@ -321,8 +358,6 @@ def _room(source: Facts, target: Facts, asked: Asked) -> Iterator[Finding]:
             "again",
             "Give it a larger disk.",
         )
-    yield from _wal("source", source)
-    yield from _wal("target", target)
 
 
 def _wal(name: str, facts: Facts) -> Iterator[Finding]:

@@ -12,6 +12,9 @@ had then, and at the source again. A row that the source has the same way both t
 in another way, differs: nothing that is under way explains it. A row that the source has changed
 meanwhile is in motion, and asked for again; what never comes to rest is left to the moment of
 the switch, when everything is.
+
+A sample is for tables that are too large to be read as a whole: all rows are counted on both sides,
+and some are compared by their keys, picked at random at each side, and the newest ones.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ ROWS_AT_A_TIME = 200_000
 # How often rows in motion are asked for again, and how many are left to the switch.
 ROUNDS, MOST_IN_MOTION = 5, 1000
 MOST_TOLD = 20
+# Rows of a sample that are asked for by their keys at a time.
+KEYS_AT_A_TIME = 5000
 
 # The same text for the same value on every server.
 _SAME_TEXT = (
@@ -87,6 +92,7 @@ class Table:
     differs: list[str] = field(default_factory=list)
     differing: int = 0
     moving: list[str] = field(default_factory=list)
+    sampled: bool = False
 
 
 @dataclass
@@ -96,7 +102,11 @@ class Verification:
     tables: dict[str, Table]
     shape: list[str]
     seconds: float
-    sampled: bool = False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether of some table only a sample was compared."""
+        return any(table.sampled for table in self.tables.values())
 
     @property
     def clean(self) -> bool:
@@ -145,9 +155,9 @@ def judge(
 
 
 class Verifier:
-    """Compares a source with the target that follows it.
+    """Compares a source with the target that follows it; both are read at the same time.
 
-    `connect` gives a new connection to each side: both are read at the same time.
+    `sample`: of tables with more rows than that, and a key, only about so many are compared.
     """
 
     def __init__(
@@ -157,14 +167,16 @@ class Verifier:
         names: tuple[str, str],
         say: Callable[[str], None] = lambda _: None,
         patience: float = 60.0,
+        sample: int | None = None,
     ) -> None:
         self._source, self._target = source, target
         self._names = names
         self._say = say
         self._patience = patience
+        self._sample = sample
 
     def run(self, tables: Iterable[str]) -> Verification:
-        """Compare the tables, all of their rows. Raises VerifyError where that is not possible."""
+        """Compare the tables. Raises VerifyError where that is not possible."""
         began = time.monotonic()
         wanted = list(tables)
         for connection in (self._source, self._target):
@@ -184,8 +196,19 @@ class Verifier:
 
     def _table(self, name: str) -> Table:
         query = Query.of(self._source, name)
-        source, target = self._both(query.sums(), {})
-        table = Table(name, rows=sum(count for count, _ in source.values()))
+        table = Table(name)
+        if self._sample is not None and query.key and query.size > self._sample:
+            self._count(table, query)
+        if self._sample is not None and table.rows > self._sample:
+            self._some(table, query, self._sample)
+        else:
+            self._all(table, query)
+        self._say(f"{name}: {table.rows} rows, {table.differing} differ")
+        return table
+
+    def _all(self, table: Table, query: Query) -> None:
+        source, target = self._both(query.sums())
+        table.rows = sum(count for count, _ in source.values())
         suspects = sorted(
             bucket
             for bucket in source.keys() | target.keys()
@@ -193,17 +216,43 @@ class Verifier:
         )
         at_a_time = max(1, ROWS_AT_A_TIME // max(1, table.rows // query.buckets))
         for start in range(0, len(suspects), at_a_time):
-            self._rows(table, query, suspects[start : start + at_a_time])
-        self._say(f"{name}: {table.rows} rows, {table.differing} differ")
-        return table
+            buckets = {"buckets": suspects[start : start + at_a_time]}
+            self._rows(table, query, query.rows(), buckets)
 
-    def _rows(self, table: Table, query: Query, buckets: list[int]) -> None:
+    def _some(self, table: Table, query: Query, sample: int) -> None:
+        table.sampled = True
+        picked: set[str] = set()
+        for statement in (query.picks(sample / table.rows), query.newest(sample // 10)):
+            for found in self._both(statement):
+                picked |= found.keys()
+        keys = sorted(picked)
+        for start in range(0, len(keys), KEYS_AT_A_TIME):
+            wanted = {"keys": f"[{','.join(keys[start : start + KEYS_AT_A_TIME])}]"}
+            self._rows(table, query, query.some(), wanted)
+
+    def _count(self, table: Table, query: Query) -> None:
+        """Count the rows: at the target they are between what the source has before and after.
+
+        So it cannot tell of fewer rows than are written while it counts.
+        """
+        for _ in range(ROUNDS):
+            before = self._number(self._source, query)
+            self._catch_up()
+            there = self._number(self._target, query)
+            table.rows = self._number(self._source, query)
+            if min(before, table.rows) <= there <= max(before, table.rows):
+                return
+        source, target = self._names
+        table.differing += abs(there - table.rows)
+        table.differs.append(f"{table.rows} rows are at {source}, and {there} at {target}")
+
+    def _rows(self, table: Table, query: Query, statement: bytes, values: Row) -> None:
         only: set[str] | None = None
         for _ in range(ROUNDS):
-            first = self._read(self._source, query, buckets, only)
+            first = self._read(self._source, statement, values, only)
             self._catch_up()
-            there = self._read(self._target, query, buckets, only)
-            again = self._read(self._source, query, buckets, only)
+            there = self._read(self._target, statement, values, only)
+            again = self._read(self._source, statement, values, only)
             differs, moving = judge(first, there, again)
             table.differing += len(differs)
             for key, how in sorted(differs.items()):
@@ -224,16 +273,21 @@ class Verifier:
 
     @staticmethod
     def _read(
-        connection: Connection, query: Query, buckets: list[int], only: set[str] | None
+        connection: Connection, statement: bytes, values: Row, only: set[str] | None
     ) -> dict[str, Any]:
-        rows = connection.execute(query.rows(), {"buckets": buckets}).fetchall()
+        rows = connection.execute(statement, values).fetchall()
         return {key: value for key, value in rows if only is None or key in only}
 
-    def _both(self, statement: bytes, values: Row) -> tuple[dict[int, Any], dict[int, Any]]:
-        def read(connection: Connection) -> dict[int, Any]:
-            return {
-                row[0]: (row[1], row[2]) for row in connection.execute(statement, values or None)
-            }
+    @staticmethod
+    def _number(connection: Connection, query: Query) -> int:
+        row = connection.execute(query.number()).fetchone()
+        return int(row[0]) if row else 0
+
+    def _both(self, statement: bytes) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Ask both sides at the same time: the first column to the others."""
+
+        def read(connection: Connection) -> dict[Any, Any]:
+            return {row[0]: row[1:] for row in connection.execute(statement)}
 
         with ThreadPoolExecutor(2) as pool:
             source, target = pool.map(read, (self._source, self._target))
@@ -251,12 +305,20 @@ class Verifier:
 
 @dataclass(frozen=True)
 class Query:
-    """How a table is read. Without a key a row is its own, and equal rows are counted."""
+    """How a table is read. Without a key a row is its own, and equal rows are counted.
+
+    `size` is about how many rows it has.
+    """
 
     table: str
     key: tuple[str, ...]
     types: tuple[str, ...]
-    buckets: int
+    size: int
+
+    @property
+    def buckets(self) -> int:
+        """Into how many its rows are hashed: a power of two."""
+        return max(16, min(MOST_BUCKETS, 1 << (self.size // ROWS_A_BUCKET).bit_length()))
 
     @classmethod
     def of(cls, connection: Connection, table: str) -> Query:
@@ -268,8 +330,7 @@ class Query:
             " WHERE oid = %s::regclass",
             (table,),
         ).fetchone()
-        wanted = (size[0] if size else 0) // ROWS_A_BUCKET
-        return cls(table, key, types, max(16, min(MOST_BUCKETS, 1 << int(wanted).bit_length())))
+        return cls(table, key, types, int(size[0]) if size else 0)
 
     def _key(self) -> str:
         return f"json_build_array({', '.join(f't.{name}::text' for name in self.key)})::text"
@@ -295,8 +356,29 @@ class Query:
     def some(self) -> bytes:
         """Key and hash of the rows with the given keys (JSON arrays of texts), by the index."""
         names = ", ".join(f"t.{name}" for name in self.key)
-        values = ", ".join(f"(k ->> {place})::{kind}" for place, kind in enumerate(self.types))
+        # Qualified: a table may have a column of any name.
+        values = ", ".join(
+            f"(asked.item ->> {place})::{kind}" for place, kind in enumerate(self.types)
+        )
         return (
             f"SELECT {self._key()}, hashtextextended(t::text, 1) FROM ONLY {self.table} t"
-            f" WHERE ({names}) IN (SELECT {values} FROM jsonb_array_elements(%(keys)s::jsonb) k)"
+            f" WHERE ({names}) IN"
+            f" (SELECT {values} FROM jsonb_array_elements(%(keys)s::jsonb) AS asked (item))"
         ).encode()
+
+    def number(self) -> bytes:
+        """How many rows there are."""
+        return f"SELECT count(*) FROM ONLY {self.table}".encode()
+
+    def picks(self, share: float) -> bytes:
+        """Keys of a share of the rows: those of pages that are picked at random."""
+        return (
+            f"SELECT {self._key()} FROM ONLY {self.table} t TABLESAMPLE SYSTEM ({100 * share:.6f})"
+        ).encode()
+
+    def newest(self, rows: int) -> bytes:
+        """Keys of the rows that come last in the order of the key."""
+        order = ", ".join(f"t.{name} DESC" for name in self.key)
+        return (
+            f"SELECT {self._key()} FROM ONLY {self.table} t ORDER BY {order} LIMIT {rows}".encode()
+        )

@@ -67,6 +67,7 @@ def test_sound_settings_have_no_problem() -> None:
         ({"database_host": "Database_17"}, "ascent_database_host"),
         ({"database_host": "box"}, "is taken"),
         ({"managed_name": "managed.18"}, "ascent_managed_database.name"),
+        ({"managed_engine": "mysql"}, "between PostgreSQL servers alone"),
         ({"application": {"name": "Shop!"}}, "ascent_application.name"),
         ({"application": {"name": "a" * 32}}, "ascent_application.name"),
         ({"application": {"name": "postgres"}}, "have already"),

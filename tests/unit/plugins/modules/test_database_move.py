@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +103,8 @@ def params(stage: Stage, state: str, **changes: Any) -> dict[str, Any]:
         "pooler_addresses": ["127.0.0.1"],
         "max_pause": 2.0,
         "verified_within": 3600,
+        "compare": "full",
+        "sample_rows": 20_000,
         "patience": 30,
         "allow_unlogged": False,
         "room_mb": None,
@@ -262,7 +265,8 @@ def test_a_move_from_nothing_there_and_back_and_to_its_end(stage: Stage) -> None
     plan = database_move.run(params(stage, "switched"), dry=True)
     assert plan["changed"]
     assert plan["at"] == "box"
-    assert any("copy 3 tables" in line for line in plan["steps"])
+    (copy,) = [line for line in plan["steps"] if "copy 3 tables" in line]
+    assert re.search(r"about \d+ s at 16 MB/s; box keeps its WAL meanwhile, \d+ MB at the", copy)
     assert stage.source.execute("SELECT to_regnamespace('ascent_move')") == [(None,)]
 
     with Writers(stage.ports, rate=100, first=1000) as writers:
@@ -275,6 +279,11 @@ def test_a_move_from_nothing_there_and_back_and_to_its_end(stage: Stage) -> None
         assert guessed(stage.target) == []
         again = database_move.run(params(stage, "switched"), dry=False)
         assert not again["changed"], again
+        sampled = params(stage, "verified", compare="sampled", sample_rows=10)
+        assert database_move.run(sampled, dry=False)["verification"]["sampled"]
+        assert not database_move.run(sampled, dry=False)["changed"]
+        # Who wants all rows compared is not content with a sample of them.
+        assert database_move.run(params(stage, "verified"), dry=True)["due"] == ["verify"]
         change_the_schema(stage)
         time.sleep(0.3)
         back = database_move.run(params(stage, "returned"), dry=False)

@@ -11,6 +11,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils._motion.preflight i
     Finding,
     findings,
     of_the_source,
+    wal_room,
 )
 
 SETTINGS = {
@@ -21,9 +22,10 @@ SETTINGS = {
 EMPTY: dict[str, Any] = {
     "database": "shop", "system": "1", "clock_off_s": 0.01, "in_recovery": False,
     "encoding": "UTF8", "collate": "C.UTF-8", "ctype": "C.UTF-8", "bytes": 10**9,
-    "superuser": True, "large_objects": 0, "slots": 0, "settings": SETTINGS, "tables": [],
+    "superuser": True, "large_objects": 0, "slots": 0, "senders": 0, "settings": SETTINGS,
+    "tables": [],
     "unlogged": [], "foreign_tables": [], "views_with_data": [], "row_security": [],
-    "sequences": [], "extensions": ["plpgsql 1.0"], "available": ["plpgsql 1.0"],
+    "short_sequences": [], "extensions": ["plpgsql 1.0"], "available": ["plpgsql 1.0"],
     "offered": ["plpgsql 1.0"], "collation_version": None,
     "roles": ["postgres", "shop", "shop_a"], "superusers": ["postgres"], "user": "postgres",
     "open_to_all": False,
@@ -63,7 +65,13 @@ def test_what_fits_has_no_findings() -> None:
         ({"settings": {"wal_level": "replica"}}, {}, "wal_level is replica at the source"),
         ({}, {"settings": {"wal_level": "replica"}}, "rds.logical_replication = 1"),
         ({"slots": 9}, {}, "9 of 10 replication slots"),
-        ({}, {"settings": {"max_logical_replication_workers": "0"}}, "too small at the target"),
+        ({"senders": 9}, {}, "source has 9 of 10 WAL senders in use"),
+        (
+            {},
+            {"settings": {"max_logical_replication_workers": "0"}},
+            "max_logical_replication_workers is 0 at the target",
+        ),
+        ({}, {"settings": {"max_worker_processes": "1"}}, "max_worker_processes is 1 at the"),
         ({}, {"encoding": "LATIN1"}, "the target's LATIN1"),
         ({"collations": ["pg_catalog.sv_SE"]}, {}, "does not have: pg_catalog.sv_SE"),
         ({"large_objects": 3}, {}, "3 large objects"),
@@ -121,6 +129,7 @@ def test_what_would_hurt_stops_it(source: dict[str, Any], target: Any, told: str
         ({"foreign_tables": ["public.f"]}, {}, "copied as definitions: public.f"),
         ({"views_with_data": ["public.m"]}, {}, "made anew at the target: public.m"),
         ({"keyless": {"public.k": None, "public.u": "u_key"}}, {}, "IDENTITY FULL: public.k$"),
+        ({"short_sequences": ["public.s (7 left)"]}, {}, r"near their end: public.s \(7 left\)"),
         ({"event_triggers": ["e"]}, {}, "Event triggers are copied: e"),
         ({"row_security": ["public.r"]}, {}, "forced for the owner of public.r"),
         (
@@ -143,6 +152,24 @@ def test_a_disk_that_is_too_small_is_refused() -> None:
     assert finding.stops
     assert "1.0 GB of room" in finding.what
     assert not found({}, {}, Asked(["shop"], ["127.0.0.1"], room_bytes=2 * 10**9))
+
+    source = {**copy.deepcopy(EMPTY), "tables": ["public.orders"]}
+    asked = Asked(["shop"], ["127.0.0.1"], room_bytes=10**9)
+    assert [finding.stops for finding in of_the_source(source, asked)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kept", "rate", "refused"),
+    [("-1", 1e9, False), ("1024", 5e6, False), ("1024", 20e6, True), ("0", 1e9, False)],
+)
+def test_a_copy_that_outlives_the_wal_that_is_kept_is_refused(
+    kept: str, rate: float, refused: bool
+) -> None:
+    found = wal_room({"settings": {"max_slot_wal_keep_size": kept}}, 100, rate)
+    assert [finding.stops for finding in found] == [True] * refused
+    if refused:
+        assert "2.0 GB of WAL are written" in found[0].what
+        assert "keeps 1.0 GiB (max_slot_wal_keep_size)" in found[0].what
 
 
 def test_long_lists_are_cut() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
 import pytest
 from ansible_collections.ascent.scaling.plugins.module_utils._motion import replication
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.verify import (
+    Query,
     Verification,
     Verifier,
     judge,
@@ -45,11 +47,11 @@ def test_what_is_under_way_is_no_difference(
     assert judge(first, there, again) == (differs, moving)
 
 
-def verified(bench: Bench) -> Verification:
+def verified(bench: Bench, sample: int | None = None) -> Verification:
     standing = bench.settle()
     with standing.here.connect() as source, standing.there.connect() as target:
         names = (standing.here.name, standing.there.name)
-        return Verifier(source, target, names).run(replication.tables(source))
+        return Verifier(source, target, names, sample=sample).run(replication.tables(source))
 
 
 def test_two_sides_under_writes_are_the_same(bench: Bench) -> None:
@@ -60,6 +62,62 @@ def test_two_sides_under_writes_are_the_same(bench: Bench) -> None:
     assert writers.acknowledged
     assert found.clean, found.findings()
     assert found.tables["public.ledger"].rows > 0
+
+
+def test_a_sample_finds_what_is_lost_in_bulk_and_says_that_it_is_one(bench: Bench) -> None:
+    standing = bench.settle()
+    here, there = bench.servers[standing.here.name], bench.servers[standing.there.name]
+    here.execute("INSERT INTO ledger SELECT 98, generate_series(1, 60000), 'x'")
+    try:
+        with bench.writers() as writers:
+            time.sleep(0.3)
+            found = verified(bench, sample=1000)
+            assert found.clean, found.findings()
+            assert found.sampled
+            assert found.tables["public.ledger"].rows >= 60_000
+            # What is small, or has no key, is compared as a whole.
+            assert not found.tables["public.log"].sampled
+            assert not verified(bench).sampled
+
+        assert not writers.failures
+        # The newest rows, whatever the chance; then one in twenty of all; then only the number.
+        for accident, told in (
+            ("seq BETWEEN 59990 AND 60000", r'row \["98", "599'),
+            ("seq % 20 = 0", r'row \["98", "'),
+            ("seq = 30001", r"public.ledger: \d+ rows are at .*, and \d+ at "),
+        ):
+            there.execute(f"DELETE FROM ledger WHERE worker = 98 AND {accident}")
+            found = verified(bench, sample=1000)
+            assert not found.clean
+            assert any(re.search(told, line) for line in found.findings()), found.findings()
+            there.execute(
+                "INSERT INTO ledger SELECT 98, seq, 'x' FROM generate_series(1, 60000) seq"
+                f" WHERE {accident}"
+            )
+        assert verified(bench, sample=1000).clean
+    finally:
+        here.execute("DELETE FROM ledger WHERE worker = 98")
+        verified(bench)
+
+
+def test_rows_are_asked_for_by_their_keys_whatever_the_columns_are_called(bench: Bench) -> None:
+    standing = bench.settle()
+    here = bench.servers[standing.here.name]
+    here.execute(
+        'SET ascent_move.allow = on; CREATE SCHEMA odd; CREATE TABLE odd.names (asked bytea, "Ä b"'
+        ' timestamptz, item numeric(9,2), t uuid, PRIMARY KEY (asked, "Ä b", item, t));'
+        " INSERT INTO odd.names SELECT sha256(n::text::bytea), now() - n * interval '1 h', n / 7.0,"
+        " gen_random_uuid() FROM generate_series(1, 3) n"
+    )
+    try:
+        with standing.here.connect() as connection:
+            query = Query.of(connection, "odd.names")
+            keys = [row[0] for row in connection.execute(query.newest(2)).fetchall()]
+            found = connection.execute(query.some(), {"keys": f"[{','.join(keys)}]"}).fetchall()
+        assert sorted(row[0] for row in found) == sorted(keys)
+        assert len(keys) == 2
+    finally:
+        here.execute("SET ascent_move.allow = on; DROP SCHEMA odd CASCADE")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +137,6 @@ def test_two_sides_under_writes_are_the_same(bench: Bench) -> None:
     ],
 )
 def test_what_the_sides_do_not_share_is_told(bench: Bench, accident: str, told: str) -> None:
-    import re
-
     standing = bench.settle()
     here, there = bench.servers[standing.here.name], bench.servers[standing.there.name]
     here.execute("INSERT INTO ledger SELECT 99, generate_series(1, 3), 'x' ON CONFLICT DO NOTHING")
