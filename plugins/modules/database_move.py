@@ -168,6 +168,7 @@ verification:
   type: dict
 """
 
+import dataclasses
 import time
 import traceback
 from typing import Any
@@ -347,6 +348,7 @@ def look(
     target = facts.read(there)
     # Of an earlier move, perhaps.
     target["copied"] = target["copied"] and before.prepared
+    asked = dataclasses.replace(asked, reads_as=str(mover.origin.replication["user"]))
     found = preflight.findings(facts.read(here), target, asked)
     for subscriber, publisher, who in (
         (there, mover.origin, mover.other.name),

@@ -44,7 +44,9 @@ _LISTS = {
     "unlogged": _RELATIONS + "c.relkind = 'r' AND c.relpersistence = 'u' ORDER BY 1",
     "foreign_tables": _RELATIONS + "c.relkind = 'f' ORDER BY 1",
     "views_with_data": _RELATIONS + "c.relkind = 'm' ORDER BY 1",
-    "row_security": _RELATIONS + "c.relforcerowsecurity ORDER BY 1",
+    "row_security": _RELATIONS + "c.relrowsecurity ORDER BY 1",
+    "row_security_forced": _RELATIONS + "c.relrowsecurity AND c.relforcerowsecurity ORDER BY 1",
+    "bypassing": "SELECT rolname FROM pg_roles WHERE rolsuper OR rolbypassrls ORDER BY 1",
     # Sequences that a jump brings to their end, with how many values each has left.
     "short_sequences": (
         "SELECT format('%I.%I (%s left)', schemaname, sequencename, room) FROM (SELECT *,"

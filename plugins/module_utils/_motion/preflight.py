@@ -38,13 +38,15 @@ class Asked:
     """What the user asks for, as far as it decides.
 
     `roles` are those that the application's logins are members of, `poolers` the addresses that
-    its sessions come from, `room_bytes` the free space of the target's disk, where that is known.
+    its sessions come from, `room_bytes` the free space of the target's disk, `reads_as` the login
+    by which the target reads the source; the last two where they are known.
     """
 
     roles: Sequence[str]
     poolers: Sequence[str]
     allow_unlogged: bool = False
     room_bytes: int | None = None
+    reads_as: str = ""
 
 
 def findings(source: Facts, target: Facts, asked: Asked) -> list[Finding]:
@@ -277,6 +279,13 @@ def _roles(source: Facts, target: Facts, asked: Asked) -> Iterator[Finding]:
             f"The target has no role {_names(absent)}",
             "Create it there, with its logins, and without CONNECT on the database.",
         )
+    if source["row_security_forced"] and target["user"] not in target["bypassing"]:
+        yield Finding(
+            True,
+            "Row-level security is forced for the owner, in whose name the target applies changes, "
+            f"of {_names(source['row_security_forced'])}",
+            "ALTER TABLE … NO FORCE ROW LEVEL SECURITY until the move is finished.",
+        )
     yield from _roles_of_the_source(source, asked)
 
 
@@ -295,11 +304,13 @@ def _roles_of_the_source(source: Facts, asked: Asked) -> Iterator[Finding]:
             "application alone",
             "Grant it to the roles that need it, then REVOKE CONNECT ON DATABASE … FROM PUBLIC.",
         )
-    if source["row_security"]:
+    if source["row_security"] and asked.reads_as not in ("", *source["bypassing"]):
         yield Finding(
-            False,
-            f"Row-level security is forced for the owner of {_names(source['row_security'])}",
-            "The roles that copy and compare bypass it.",
+            True,
+            f"Row-level security would hide rows of {_names(source['row_security'])} from "
+            f"{asked.reads_as}, which copies them",
+            f"ALTER ROLE {asked.reads_as} BYPASSRLS; where you may not, as on RDS, ALTER TABLE … "
+            "DISABLE ROW LEVEL SECURITY until the move is finished.",
         )
 
 

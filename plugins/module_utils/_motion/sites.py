@@ -36,9 +36,11 @@ class Site:
             "keepalives_interval": 1,
             "keepalives_count": 3,
             "application_name": "ascent_mover",
-            # A mover whose host has vanished loses its sessions, and its lock, within seconds.
-            "options": "-c ascent_move.allow=on -c lock_timeout=5000 -c tcp_keepalives_idle=5"
-            " -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000",
+            # A mover whose host has vanished loses its sessions, and its lock, within seconds. What
+            # row-level security would hide from it is an error.
+            "options": "-c ascent_move.allow=on -c row_security=off -c lock_timeout=5000"
+            " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+            " -c tcp_user_timeout=10000",
         }
         return psycopg.connect(**{**limits, **self.conninfo, **more}, autocommit=True)
 

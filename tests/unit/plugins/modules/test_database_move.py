@@ -174,6 +174,30 @@ def test_what_would_be_lost_is_found_first(
         stage.source.execute(remedy)
 
 
+def test_rows_that_row_level_security_hides_are_not_left_behind(stage: Stage) -> None:
+    stage.source.execute(
+        "CREATE ROLE reader LOGIN REPLICATION; GRANT CONNECT ON DATABASE shop TO reader;"
+        f"SET ROLE {ROLE}; CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);"
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY"
+    )
+    asked = params(stage, "copied", origin={"replication_user": "reader"})
+    try:
+        with pytest.raises(database_move.Refused, match=r"hide rows of public.t from reader"):
+            database_move.run(asked, dry=True)
+        stage.source.execute("ALTER ROLE reader BYPASSRLS")
+        assert database_move.run(asked, dry=True)["due"] == ["prepare", "copy"]
+        # Nor does a comparison by such a login take what it is shown for all there is.
+        stage.source.execute("ALTER ROLE reader NOBYPASSRLS; GRANT SELECT ON t TO reader")
+        given = params(stage, "copied", origin={"user": "reader"})["origin"]
+        with (
+            database_move.site(given).connect() as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"),
+        ):
+            connection.execute("SELECT count(*) FROM t")
+    finally:
+        stage.source.execute("DROP TABLE t; DROP OWNED BY reader; DROP ROLE reader")
+
+
 def test_before_there_is_another_server_there_is_a_look_at_the_first(stage: Stage) -> None:
     alone = {**params(stage, "switched"), "other": None}
     ahead = database_move.run(alone, dry=True)

@@ -25,6 +25,7 @@ EMPTY: dict[str, Any] = {
     "superuser": True, "large_objects": 0, "slots": 0, "senders": 0, "settings": SETTINGS,
     "tables": [],
     "unlogged": [], "foreign_tables": [], "views_with_data": [], "row_security": [],
+    "row_security_forced": [], "bypassing": ["postgres", "ascent_replication"],
     "short_sequences": [], "extensions": ["plpgsql 1.0"], "available": ["plpgsql 1.0"],
     "offered": ["plpgsql 1.0"], "collation_version": None,
     "roles": ["postgres", "shop", "shop_a"], "superusers": ["postgres"], "user": "postgres",
@@ -35,7 +36,7 @@ EMPTY: dict[str, Any] = {
     "transactions": [], "sessions": [], "keyless": {}, "copied": False,
     "move": None,
 }  # fmt: skip
-ASKED = Asked(roles=["shop"], poolers=["127.0.0.1"])
+ASKED = Asked(roles=["shop"], poolers=["127.0.0.1"], reads_as="ascent_replication")
 
 
 SESSION = {"address": "10.0.0.9", "application": "x", "count": 2}
@@ -53,6 +54,7 @@ def found(source: dict[str, Any], target: dict[str, Any], asked: Asked = ASKED) 
 
 def test_what_fits_has_no_findings() -> None:
     assert found({}, {}) == []
+    assert found({"row_security": ["public.r"], "row_security_forced": ["public.r"]}, {}) == []
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,16 @@ def test_what_fits_has_no_findings() -> None:
             {"needed_roles": []},
             {"roles": ["postgres"]},
             "The target has no role shop. Create it there",
+        ),
+        (
+            {"row_security": ["public.r"], "bypassing": ["postgres"]},
+            {},
+            "would hide rows of public.r from ascent_replication",
+        ),
+        (
+            {"row_security": ["public.r"], "row_security_forced": ["public.r"]},
+            {"user": "master"},
+            "NO FORCE ROW LEVEL SECURITY",
         ),
         ({"open_to_all": True}, {}, "REVOKE CONNECT ON DATABASE … FROM PUBLIC"),
         ({"extensions": ["plpgsql 1.0", "postgis 3.5"]}, {}, "cannot have .*: postgis 3.5"),
@@ -131,7 +143,6 @@ def test_what_would_hurt_stops_it(source: dict[str, Any], target: Any, told: str
         ({"keyless": {"public.k": None, "public.u": "u_key"}}, {}, "IDENTITY FULL: public.k$"),
         ({"short_sequences": ["public.s (7 left)"]}, {}, r"near their end: public.s \(7 left\)"),
         ({"event_triggers": ["e"]}, {}, "Event triggers are copied: e"),
-        ({"row_security": ["public.r"]}, {}, "forced for the owner of public.r"),
         (
             {"sessions": [{**SESSION, "user": "bi", "roles": ["bi"]}]},
             {},
