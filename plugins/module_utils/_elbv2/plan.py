@@ -199,8 +199,7 @@ def shortfalls(
         return lines
     homeless = sorted({target.id for target in lost | kept if not zones.get(target.id)})
     unknown = (
-        f". The zone of {in_words(homeless)} is not known: leave describe_instances on, or give "
-        "each its zone"
+        f". The zone of {in_words(homeless)} is not known: leave describe_instances on"
         if homeless
         else ""
     )
