@@ -94,55 +94,55 @@ def test_changes(
     ("found", "wanted", "more", "refusal"),
     [
         # The group's minimum.
-        ("aU", [A], {"absent": True}, "would leave 0 healthy of at least 1 (minimum_healthy)"),
-        ("aU bU", [A], {"absent": True}, ""),
-        ("aU bU", [A, B], {"absent": True}, "would leave 0 healthy"),
-        ("aU bU", [A, B], {"absent": True, "minimum": 0}, ""),
-        ("aU bX", [A], {"absent": True}, "would leave 0 healthy"),
-        ("aU bI", [A], {"absent": True}, "would leave 0 healthy"),
-        ("aU bU cU", [A], {"absent": True, "minimum": 2}, ""),
-        ("aU bU cU", [A], {"absent": True, "minimum": 3}, "would leave 2 healthy of at least 3"),
+        ("a+", [A], {"absent": True}, "would leave 0 healthy of at least 1 (minimum_healthy)"),
+        ("a+ b+", [A], {"absent": True}, ""),
+        ("a+ b+", [A, B], {"absent": True}, "would leave 0 healthy"),
+        ("a+ b+", [A, B], {"absent": True, "minimum": 0}, ""),
+        ("a+ b-", [A], {"absent": True}, "would leave 0 healthy"),
+        ("a+ b?", [A], {"absent": True}, "would leave 0 healthy"),
+        ("a+ b+ c+", [A], {"absent": True, "minimum": 2}, ""),
+        ("a+ b+ c+", [A], {"absent": True, "minimum": 3}, "would leave 2 healthy of at least 3"),
         # One that is not healthy may always go, one that is on its way already, too.
-        ("aX bU", [A], {"absent": True}, ""),
-        ("aX bX", [A], {"absent": True}, ""),
-        ("aX bU", [A], {"absent": True, "minimum": 2}, ""),
-        ("aD bU", [A], {"absent": True}, ""),
+        ("a- b+", [A], {"absent": True}, ""),
+        ("a- b-", [A], {"absent": True}, ""),
+        ("a- b+", [A], {"absent": True, "minimum": 2}, ""),
+        ("a~ b+", [A], {"absent": True}, ""),
         # More than there are.
-        ("aU bU", [A], {"absent": True, "minimum": 3}, "minimum_healthy is 3, and web has only 2"),
-        ("aU bU", [A], {"absent": True, "minimum": 9}, "lower it to at most 1, or register more"),
+        ("a+ b+", [A], {"absent": True, "minimum": 3}, "minimum_healthy is 3, and web has only 2"),
+        ("a+ b+", [A], {"absent": True, "minimum": 9}, "lower it to at most 1, or register more"),
         # The zone's minimum: a and b are in one zone, c and d in the other.
-        ("aU bU cU", [A], {"absent": True, "minimum_per_zone": 1}, ""),
+        ("a+ b+ c+", [A], {"absent": True, "minimum_per_zone": 1}, ""),
         (
-            "aU bU cU",
+            "a+ b+ c+",
             [C],
             {"absent": True, "minimum_per_zone": 1},
             "would leave 0 healthy in us-east-1b of at least 1 (minimum_healthy_per_zone)",
         ),
         (
-            "aU cU dX",
+            "a+ c+ d-",
             [C],
             {"absent": True, "minimum_per_zone": 1},
             "would leave 0 healthy in us-ea",
         ),
-        ("aU cX dX", [C], {"absent": True, "minimum_per_zone": 1}, ""),
+        ("a+ c- d-", [C], {"absent": True, "minimum_per_zone": 1}, ""),
         # The new ones count where their health is waited for, and only there.
-        ("aU", [B], {"exact": True}, ""),
-        ("aU", [B], {"exact": True, "wait": False}, "would leave 0 healthy"),
-        ("aU bU", [C], {"exact": True, "minimum": 2}, "would leave 1 healthy of at least 2"),
-        ("aU bU", [C, D], {"exact": True, "minimum": 2}, ""),
-        ("aU bX", [B], {"exact": True}, ""),
-        ("aU bX", [B], {"exact": True, "wait": False}, "would leave 0 healthy"),
+        ("a+", [B], {"exact": True}, ""),
+        ("a+", [B], {"exact": True, "wait": False}, "would leave 0 healthy"),
+        ("a+ b+", [C], {"exact": True, "minimum": 2}, "would leave 1 healthy of at least 2"),
+        ("a+ b+", [C, D], {"exact": True, "minimum": 2}, ""),
+        ("a+ b-", [B], {"exact": True}, ""),
+        ("a+ b-", [B], {"exact": True, "wait": False}, "would leave 0 healthy"),
         (
-            "aU cU",
+            "a+ c+",
             [A, B],
             {"exact": True, "minimum_per_zone": 1},
             "would leave 0 healthy in us-east-1b",
         ),
-        ("aU cU", [B, D], {"exact": True, "minimum_per_zone": 1}, ""),
+        ("a+ c+", [B, D], {"exact": True, "minimum_per_zone": 1}, ""),
     ],
 )
 def test_minima(found: str, wanted: list[Any], more: dict[str, Any], refusal: str) -> None:
-    states = {"U": UP, "X": "unhealthy", "I": "initial", "D": "draining"}
+    states = {"+": UP, "-": "unhealthy", "?": "initial", "~": "draining"}
     plan = drawn(members(**{item[0]: states[item[1]] for item in found.split()}), *wanted, **more)
     if refusal:
         assert len(plan.refusals) == 1
