@@ -76,7 +76,8 @@ options:
   exact:
     description:
       - Whether O(targets) are the whole set, so that all others are deregistered. The new ones are
-        registered first, and nothing is deregistered unless they all get healthy.
+        registered first, and nothing is deregistered unless they all get healthy; with
+        O(wait=false) it is not waited for that.
     type: bool
     default: false
   minimum_healthy:
@@ -103,8 +104,8 @@ options:
     default: true
   timeout:
     description:
-      - Seconds to wait until all targets are healthy. It takes a group's interval times its
-        threshold at least, by AWS's defaults 150 seconds.
+      - Seconds to wait until all targets are healthy. It may take the interval of the group's
+        health check times its threshold, by AWS's defaults 150 seconds.
       - A target whose state no waiting changes, such as C(unused), is not waited for so long.
     type: int
     default: 300

@@ -134,9 +134,10 @@ class Work:
         if ill:
             kept = " Nothing was deregistered." if self.wish.exact else ""
             count = sum(map(len, self.plan.told.values()))
+            more = f"; and {len(ill) - 10} more" if len(ill) > 10 else ""
             raise TargetError(
                 f"{len(ill)} of {count} targets are not healthy after "
-                f"{self._pace.clock() - began:.0f} s: {'; '.join(ill[:10])}.{kept}",
+                f"{self._pace.clock() - began:.0f} s: {'; '.join(ill[:10])}{more}.{kept}",
                 self.result(registered_only=True),
             )
 
