@@ -225,27 +225,15 @@ def stranded(publisher: Connection, subscriber: Connection, name: str) -> list[s
     return [table for table, slot in copied if not any(it.startswith(slot) for it in slots)]
 
 
-def relax(subscriber: Connection, name: str, seconds: float = 20) -> None:
+def relax(subscriber: Connection, name: str) -> None:
     """Let a subscriber that has copied all tables apply changes without a flush for each.
 
-    Its worker starts anew with that: returns when it is there, or the time is over.
+    Its worker takes that over with the next transaction, and goes on.
     """
-    row = subscriber.execute(
-        "SELECT s.pid FROM pg_subscription c JOIN pg_stat_subscription s ON s.subid = c.oid"
-        " WHERE c.subname = %s AND c.subsynccommit <> 'off' AND s.relid IS NULL",
-        (name,),
-    ).fetchone()
-    if row is None:
-        return
-    statement = sql.SQL("ALTER SUBSCRIPTION {} SET (synchronous_commit = off)")
-    subscriber.execute(statement.format(sql.Identifier(name)))
-    again = (
-        "SELECT FROM pg_stat_subscription WHERE subname = %s AND relid IS NULL"
-        " AND pid IS NOT NULL AND pid IS DISTINCT FROM %s AND received_lsn IS NOT NULL"
-    )
-    deadline = time.monotonic() + seconds
-    while not subscriber.execute(again, (name, row[0])).rowcount and time.monotonic() < deadline:
-        time.sleep(0.05)
+    strict = "SELECT FROM pg_subscription WHERE subname = %s AND subsynccommit <> 'off'"
+    if subscriber.execute(strict, (name,)).rowcount:
+        statement = sql.SQL("ALTER SUBSCRIPTION {} SET (synchronous_commit = off)")
+        subscriber.execute(statement.format(sql.Identifier(name)))
 
 
 def unsubscribe(subscriber: Connection, publisher: Site) -> bool:
