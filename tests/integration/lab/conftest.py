@@ -24,7 +24,7 @@ IMAGE = "ami-0deb1300000000001"
 _BOOT = "systemctl show --property=UserspaceTimestampMonotonic --value"
 
 
-def eventually(condition: Callable[[], Any], deadline: float = 90.0) -> Any:
+def eventually(condition: Callable[[], Any], deadline: float = 240.0) -> Any:
     """Wait until a condition holds and return its value; fail with its last value otherwise."""
     end = time.monotonic() + deadline
     while True:
