@@ -5,16 +5,27 @@ moto's are signed by nobody, and no client could ever verify one that a load bal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from moto.acm.models import CertBundle
+from moto.acm.models import AWSCertificateManagerBackend, CertBundle
+from moto.core.exceptions import AWSError
 
 from lab.authority import Authority
 from lab.mends._replace import replace
 
 
-def install(authority: Authority) -> None:
-    """Put the lab's authority behind certificates that are requested."""
+class ResourceInUse(AWSError):
+    """A certificate that a listener presents."""
+
+    TYPE = "ResourceInUseException"
+
+
+def install(authority: Authority, in_use: Callable[[str], bool]) -> None:
+    """Put the lab's authority behind certificates that are requested.
+
+    in_use: says of a certificate's ARN whether it must stay.
+    """
 
     def generate(
         domain_name: str,
@@ -37,4 +48,13 @@ def install(authority: Authority) -> None:
         bundle.chain = authority.certificate
         return bundle
 
+    def delete(ours: Any) -> Any:
+        def delete_certificate(backend: Any, arn: str) -> None:
+            if in_use(arn):
+                raise ResourceInUse(f"Certificate {arn} is in use.")
+            ours(backend, arn)
+
+        return delete_certificate
+
+    replace(AWSCertificateManagerBackend, "delete_certificate", delete)
     replace(CertBundle, "generate_cert", lambda _: staticmethod(generate))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from lab import elb, haproxy, image
@@ -93,6 +94,14 @@ class Node(Host):
             while piece := connection.recv(65536):
                 answer += piece
         return answer.decode("utf-8", "replace")
+
+    def tell_old(self, command: str) -> None:
+        """Give a command to processes that only wait for their clients since a reload."""
+        with suppress(OSError):
+            _, _, old = self.say("show proc", "master.sock").partition("# old workers")
+            for line in old.partition("# programs")[0].splitlines():
+                if "worker" in line:
+                    self.say(f"@!{line.split()[0]} {command}", "master.sock")
 
     def write(self, files: Mapping[str, str]) -> None:
         """Write the configuration; what it needs is there before, what it does not goes after."""
@@ -195,6 +204,8 @@ class Pilot:
             self._node.write(haproxy.files(wanted))
         for step in steps:
             said = self._node.say(step.command).strip()
+            if step.result is not None and not step.result.ready:
+                self._node.tell_old(step.command)
             if said == step.said:
                 self._note(step)
             elif step.result is not None:

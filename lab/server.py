@@ -58,7 +58,7 @@ def _start(settings: Settings) -> None:
     mends.install()
     ec2.install(world, *settings.public_pool)
     rds.install(world.databases)
-    acm.install(Authority(settings.state, "acm", only_aws=False))
+    acm.install(Authority(settings.state, "acm", only_aws=False), elb.presents)
     elb.install(world.balancers)
 
     def describe(address: str) -> metadata.Document | None:

@@ -11,6 +11,7 @@ from lab.elb.backend import (
     endpoints,
     install,
     nodes,
+    presents,
     public_endpoints,
 )
 from lab.elb.balancer import BalancerNode, LabLoadBalancer, NodeState, Physics
@@ -36,5 +37,6 @@ __all__ = [
     "endpoints",
     "install",
     "nodes",
+    "presents",
     "public_endpoints",
 ]

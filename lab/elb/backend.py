@@ -671,6 +671,15 @@ def public_endpoints() -> Mapping[str, tuple[str, ...]]:
     }
 
 
+def presents(certificate: str) -> bool:
+    """Say whether any listener presents a certificate."""
+    return any(
+        certificate in listener.certificates
+        for _, balancer in balancers()
+        for listener in balancer.listeners.values()
+    )
+
+
 def install(physics: Physics) -> None:
     """Put the lab's Elastic Load Balancing in the place of moto's."""
     LabELBv2Backend.physics = physics

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from moto.acm.models import CertBundle
+from moto.acm.models import AWSCertificateManagerBackend, CertBundle
 from moto.cloudwatch.models import Alarm
 from moto.dynamodb.models.table import Table
 from moto.ec2.models import (
@@ -57,6 +57,7 @@ REPLACED: list[tuple[Any, str]] = [
     (elbv2.elbv2_backends, "backend"),
     (elbv2, "FakeLoadBalancer"),
     (elbv2, "FakeTargetGroup"),
+    (AWSCertificateManagerBackend, "delete_certificate"),
     (CertBundle, "generate_cert"),
 ]
 # What the lab adds to moto.
@@ -244,7 +245,8 @@ def physics(
     rds.install(databases)
     recorder.balancers = BalancerRecorder()
     elb.install(recorder.balancers)
-    acm.install(Authority(tmp_path_factory.mktemp("authority"), "acm", only_aws=False))
+    authority = Authority(tmp_path_factory.mktemp("authority"), "acm", only_aws=False)
+    acm.install(authority, elb.presents)
     with mock_aws():
         yield recorder
     for owner, name in ADDED:

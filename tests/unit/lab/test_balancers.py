@@ -31,6 +31,7 @@ class HAProxy:
     def __init__(self) -> None:
         self.number: int | None = 1
         self.commands: list[str] = []
+        self.old: list[str] = []
         self.written: list[Mapping[str, str]] = []
         self.reloads = 0
         self.answers: dict[str, str] = {}
@@ -44,6 +45,9 @@ class HAProxy:
         words = command.split()[:2]
         usual = {"add server": "New server registered.\n\n", "del server": "Server deleted.\n\n"}
         return self.answers.get(" ".join(words), usual.get(" ".join(words), "\n"))
+
+    def tell_old(self, command: str) -> None:
+        self.old.append(command)
 
     def write(self, files: Mapping[str, str]) -> None:
         self.written.append(files)
@@ -112,6 +116,13 @@ def test_what_is_still_talked_to_is_removed_later(flight: Flight) -> None:
     ]
     assert flight.round() == []
     assert flight.node.reloads == 1
+
+
+def test_processes_that_wait_for_their_clients_hear_who_leaves(flight: Flight) -> None:
+    flight.wanted = serving(replace(A, ready=False), B)
+    flight.round()
+    assert "set server web.1/i-0a:80 state maint" in flight.node.old
+    assert "set server web.1/i-0b:80 state ready" not in flight.node.old
 
 
 def test_a_target_that_comes_back_before_it_is_gone_is_not_added_again(flight: Flight) -> None:

@@ -946,8 +946,11 @@ def test_a_listener_presents_the_certificate_of_acm(world: World) -> None:
         ListenerArn=listener, Certificates=[{"CertificateArn": other}, {"CertificateArn": arn}]
     )
     assert len(world.node().listeners[1].certificates) == 2
+    with pytest.raises(ClientError, match="ResourceInUse"):
+        world.client("acm").delete_certificate(CertificateArn=other)
     world.elb.modify_listener(ListenerArn=listener, Protocol="HTTP")
     assert world.node().listeners[1].certificates == ()
+    world.client("acm").delete_certificate(CertificateArn=other)
 
 
 def test_listeners_without_a_certificate_that_serves(world: World) -> None:
