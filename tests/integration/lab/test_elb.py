@@ -596,7 +596,7 @@ def test_rules_redirect(front: Front) -> None:
             }
         ],
     )["Rules"][0]["RuleArn"]
-    status, headers, _ = eventually(
+    _, headers, _ = eventually(
         lambda: (lambda a: a if a[0] == 301 else None)(front.ask("/a/b?c=d", Host="www.shop.test")),
         10,
     )
