@@ -127,18 +127,22 @@ class Node(Host):
 class Pilot:
     """The thread that keeps one node's HAProxy as the API describes it.
 
-    wanted: what the node does; None if there is nothing to do any more. works: told of each change.
+    wanted: what the node does; None if there is nothing to do any more. applied: told of each plan
+    that is carried out. works: told when the node begins to serve, and when it ends.
     """
 
     def __init__(
         self,
         node: Node,
         wanted: Callable[[], haproxy.Node | None],
+        applied: Callable[[haproxy.Node], None],
         works: Callable[[bool], None],
     ) -> None:
         self._node = node
         self._wanted = wanted
+        self._applied = applied
         self._works = works
+        self._last: haproxy.Node | None = None
         self._frame: haproxy.Node | None = None
         self._there: dict[tuple[str, str], haproxy.Server] = {}
         self._process: str | None = None
@@ -187,8 +191,11 @@ class Pilot:
                 log.error("%s: %s", self._node.plan.instance, error)
                 self._frame, well = None, False
         if well != self._told and not self._ended:
-            self._told = well
+            self._told, self._last = well, None
             self._works(well)
+        if well and wanted != self._last and not self._ended:
+            self._last = wanted
+            self._applied(wanted)
 
     def _follow(self, wanted: haproxy.Node) -> None:
         if self._frame != wanted.frame:
@@ -262,7 +269,12 @@ class Balancers:
         )
         made = Node(plan, self._settings, self.happened)
         self._nodes[key] = made
-        self._pilots[key] = Pilot(made, lambda: self._wanted(key), lambda w: self._works(key, w))
+        self._pilots[key] = Pilot(
+            made,
+            lambda: self._wanted(key),
+            lambda plan: self._applied(key, plan),
+            lambda works: self._works(key, works),
+        )
         made.launch()
         self._pilots[key].start()
 
@@ -293,6 +305,11 @@ class Balancers:
     def _wanted(self, key: str) -> haproxy.Node | None:
         with self._lock:
             return elb.as_node(key)
+
+    def _applied(self, key: str, plan: haproxy.Node) -> None:
+        with self._lock:
+            for backend in elb.backends():
+                backend.applied(key, plan)
 
     def _works(self, key: str, works: bool) -> None:
         log.info("%s %s", key, "serves" if works else "does not answer")

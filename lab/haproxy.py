@@ -32,6 +32,8 @@ _ALGORITHMS = {
 # A load balancer waits so many seconds for a target's answer to its greeting (Application Load
 # Balancers user guide, "Troubleshoot your Application Load Balancers", HTTP 504).
 _CONNECT = 10
+# HAProxy writes names of headers small; these as a load balancer writes them.
+_HEADERS = ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
 _ANY = {"*": ".*", "?": "."}
 _ANY_IN_QUERY = {"*": "[^&]*", "?": "[^&]"}
 
@@ -183,6 +185,7 @@ def _configuration(node: Node) -> Iterator[str]:
         "  nbthread 2",
         "  hard-stop-after 15m",
         "  log stdout format raw local0 notice",
+        *(f"  h1-case-adjust {name.lower()} {name}" for name in _HEADERS),
         "defaults",
         "  mode http",
         "  log global",
@@ -194,6 +197,7 @@ def _configuration(node: Node) -> Iterator[str]:
             f"  timeout {kind} {behaviour.idle}s"
             for kind in ("client", "server", "http-request", "http-keep-alive", "tunnel")
         ),
+        "  option h1-case-adjust-bogus-server",
         # A reload waits for the clients' next request instead of closing under their hands.
         "  option idle-close-on-response",
         *(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from moto.acm.exceptions import CertificateNotFound
@@ -244,8 +244,8 @@ class LabELBv2Backend(models.ELBv2Backend):
         """A node that comes back has seen nothing."""
         for group in self.target_groups.values():
             for target in group.registered.values():
-                target.views.pop(key, None)
-                target.due.pop(key, None)
+                for seen in (target.views, target.before, target.due):
+                    seen.pop(key, None)
 
     # --- target groups
     def create_target_group(self, name: str, **kwargs: Any) -> Any:
@@ -592,11 +592,13 @@ class LabELBv2Backend(models.ELBv2Backend):
         for balancer in self.load_balancers.values():
             for node in balancer.nodes:
                 if node.works and not node.joined:
-                    node.joined = self._has_seen_all(balancer, node.key)
+                    node.joined = self._has_seen_all(balancer, node)
 
-    def _has_seen_all(self, balancer: LabLoadBalancer, key: str) -> bool:
+    def _has_seen_all(self, balancer: LabLoadBalancer, node: BalancerNode) -> bool:
+        """Say whether a node knows all targets, and passes on to those that are healthy."""
         return all(
-            target.views.get(key, View()).checked
+            target.views.get(node.key, View()).checked
+            and (group.seen(target, node) is target.views[node.key])
             for group in self._groups_of(balancer)
             for target in group.usable()
         )
@@ -618,6 +620,13 @@ class LabELBv2Backend(models.ELBv2Backend):
                             port = group.health_port(target)
                             yield Job(node.key, group, target, address, port, check)
 
+    def applied(self, key: str, plan: Node) -> None:
+        """A node does what was planned: note to whom it passes on requests."""
+        for balancer in self.load_balancers.values():
+            for node in balancer.nodes:
+                if node.key == key:
+                    node.passing = frozenset(k for k, s in plan.servers.items() if s.ready)
+
     def judge(self, job: Job, outcome: Outcome) -> bool:
         """Take up how a check ended; say whether the target's state is another now."""
         target = job.target
@@ -627,6 +636,8 @@ class LabELBv2Backend(models.ELBv2Backend):
         before = target.views.get(job.node, View())
         after = before.after(outcome, job.check)
         target.views[job.node] = after
+        if after.state == "healthy" and before.state != "healthy":
+            target.before[job.node] = replace(before, checked=True)
         return (after.state, after.checked) != (before.state, before.checked)
 
 

@@ -43,7 +43,8 @@ class Physics(Protocol):
 class BalancerNode:
     """What stands in one subnet for a load balancer.
 
-    joined: it has seen all targets once; until then it serves nobody while others do.
+    joined: it has seen all targets once; until then it serves nobody while others do. passing: to
+    which targets, by group and name in the data plane, it really passes on requests.
     """
 
     def __init__(self, subnet: Any, interface: Any) -> None:
@@ -52,6 +53,7 @@ class BalancerNode:
         self.interface = interface
         self.state = NodeState.STARTING
         self.joined = False
+        self.passing: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def works(self) -> bool:
@@ -112,7 +114,7 @@ class LabLoadBalancer(models.FakeLoadBalancer):
         elif node.state is not NodeState.LEAVING:
             node.state = NodeState.UP if event is Event.RUNNING else NodeState.DOWN
         if not node.works:
-            node.joined = False
+            node.joined, node.passing = False, frozenset()
         if self.state == "provisioning":
             if any(n.state is NodeState.FAILED for n in self.nodes):
                 self.state = "failed"

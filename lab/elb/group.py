@@ -18,14 +18,15 @@ Key = tuple[str, int]
 class Target:
     """One registration: a host or an address, and a port.
 
-    views: what each node has seen of it. due: when each node looks again. until: when it is gone,
-    if it is draining.
+    views: what each node has seen of it. before: what it was for a node until it became healthy.
+    due: when each node looks again. until: when it is gone, if it is draining.
     """
 
     def __init__(self, identifier: str, port: int) -> None:
         self.id = identifier
         self.port = port
         self.views: dict[str, View] = {}
+        self.before: dict[str, View] = {}
         self.due: dict[str, float] = {}
         self.until: float | None = None
 
@@ -41,8 +42,8 @@ class Target:
 
     def forget(self) -> None:
         """Begin anew with health checks."""
-        self.views.clear()
-        self.due.clear()
+        for seen in (self.views, self.before, self.due):
+            seen.clear()
 
 
 class LabTargetGroup(models.FakeTargetGroup):
@@ -144,9 +145,16 @@ class LabTargetGroup(models.FakeTargetGroup):
             return NOT_REGISTERED
         balancer = self.balancer
         nodes = balancer.seeing if balancer else []
-        views = [target.views.get(node.key, View()) for node in nodes]
+        views = [self.seen(target, node) for node in nodes]
         blind = balancer is not None and balancer.was_active and not nodes
         return health(self.situation(target), views, blind)
+
+    def seen(self, target: Target, node: Any) -> View:
+        """Return a node's view of a target, but healthy only once it gets requests."""
+        view = target.views.get(node.key, View())
+        if view.state == "healthy" and (self.pool, target.name) not in node.passing:
+            return target.before.get(node.key, view)
+        return view
 
     def usable(self) -> Iterator[Target]:
         """Yield targets that get checks, and requests if they pass."""

@@ -294,7 +294,6 @@ def test_it_is_active_and_its_name_leads_to_its_nodes(front: Front, certificate:
     assert front.took < 60
     assert [node["zone"] for node in front.nodes] == ["us-east-1a", "us-east-1b"]
     assert front.resolve() == set(front.addresses)
-    assert not opens(front.nodes[0]["private_address"], 80)
 
 
 def test_without_targets_it_says_503(front: Front) -> None:

@@ -144,6 +144,7 @@ class BalancerRecorder:
     def __init__(self) -> None:
         self.orders: list[tuple[str, str]] = []
         self.time = 1000.0
+        self.follows = True
 
     def now(self) -> float:
         return self.time
@@ -173,9 +174,18 @@ class BalancerRecorder:
             jobs += [(backend, job) for job in backend.due(self.time)]
         for backend, job in jobs:
             backend.judge(job, answers(job) if callable(answers) else answers)
+        if self.follows:
+            self.follow()
+        return len(jobs)
+
+    def follow(self) -> None:
+        """Let nodes do what the API says."""
+        for node in elb.nodes():
+            plan = elb.as_node(node.key)
+            for backend in elb.backends() if plan and node.works else []:
+                backend.applied(node.key, plan)
         for backend in elb.backends():
             backend.tick(self.time)
-        return len(jobs)
 
 
 class Recorder:

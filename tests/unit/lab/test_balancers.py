@@ -71,7 +71,8 @@ class Flight:
         self.wanted: haproxy.Node | None = serving(A)
         self.told: list[bool] = []
         node: Any = self.node
-        self.pilot = Pilot(node, lambda: self.wanted, self.told.append)
+        self.applied: list[haproxy.Node] = []
+        self.pilot = Pilot(node, lambda: self.wanted, self.applied.append, self.told.append)
 
     def round(self) -> list[str]:
         """Have it look once; return the commands that it gave."""
@@ -99,6 +100,24 @@ def test_it_begins_with_a_reload_and_then_gives_commands(flight: Flight) -> None
     assert "i-0b:80" in flight.node.written[-1]["haproxy.cfg"]
     assert flight.round() == []
     assert flight.node.reloads == 1
+
+
+def test_what_is_done_is_told_once(flight: Flight) -> None:
+    flight.round()
+    assert flight.applied == [serving(A)]
+    flight.wanted = serving(A, B)
+    flight.node.answers["add server"] = "No.\n"
+    flight.round()
+    assert flight.applied == [serving(A)]
+    flight.node.answers.clear()
+    flight.round()
+    flight.round()
+    assert flight.applied == [serving(A), serving(A, B)]
+    flight.node.number = None
+    flight.round()
+    flight.node.number = 9
+    flight.round()
+    assert flight.applied[2:] == [serving(A, B)]
 
 
 def test_what_is_still_talked_to_is_removed_later(flight: Flight) -> None:

@@ -595,6 +595,27 @@ def test_a_target_drains_for_its_delay_and_can_come_back(world: World) -> None:
     assert world.health(group) == {host: HEALTHY}
 
 
+def test_a_target_is_healthy_once_it_really_gets_requests(world: World) -> None:
+    _, group = world.stand()
+    first, second = world.hosts[:2]
+    world.register(group, first)
+    world.balancers.check(PASSED)
+    world.register(group, second)
+    world.balancers.follows = False
+    world.balancers.check(PASSED)
+    assert world.health(group) == {first: HEALTHY, second: CHECKING}
+    world.balancers.follow()
+    assert world.health(group) == {first: HEALTHY, second: HEALTHY}
+    for _ in range(2):
+        world.balancers.check(lambda job: PASSED if job.target.id == first else FAILED, 10)
+    world.balancers.follow()
+    for _ in range(3):
+        world.balancers.check(PASSED, 10)
+    assert world.health(group)[second] == ("unhealthy", "Target.FailedHealthChecks")
+    world.balancers.follow()
+    assert world.health(group)[second] == HEALTHY
+
+
 def test_registering_again_changes_nothing(world: World) -> None:
     _, group = world.stand()
     world.register(group, world.hosts[0])

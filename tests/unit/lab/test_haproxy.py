@@ -99,7 +99,7 @@ def test_a_listener_with_tls() -> None:
     [
         (Behaviour(idle=7), "timeout http-keep-alive 7s", "timeout client 60s"),
         (Behaviour(forwarded_for="remove"), "http-request del-header X-Forwarded-For", "set-var"),
-        (Behaviour(forwarded_for="preserve"), "mode http", "X-Forwarded-For"),
+        (Behaviour(forwarded_for="preserve"), "mode http", "header X-Forwarded-For"),
         (
             Behaviour(client_port=True),
             "http-request set-header X-Forwarded-For %[src]:%[src_port]"
