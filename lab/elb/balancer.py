@@ -130,8 +130,9 @@ class LabLoadBalancer(models.FakeLoadBalancer):
         pools = {group.arn: group.pool for group in groups}
         return haproxy.Node(
             listeners=tuple(
-                self._listener(backend, listener, pools)
+                made
                 for listener in sorted(self.listeners.values(), key=lambda each: int(each.port))
+                if (made := self._listener(backend, listener, pools))
             ),
             pools=tuple(group.as_pool(key) for group in groups),
             behaviour=self._behaviour(),
@@ -139,19 +140,23 @@ class LabLoadBalancer(models.FakeLoadBalancer):
 
     def _listener(
         self, backend: Any, listener: models.FakeListener, pools: dict[str, str]
-    ) -> haproxy.Listener:
+    ) -> haproxy.Listener | None:
+        """Return a listener; None if it has no certificate left, for it never speaks without."""
         rules = sorted(
             listener.rules.values(),
             key=lambda rule: (rule.priority == "default", _number(rule.priority)),
         )
         secure = listener.protocol == "HTTPS"
+        certificates = tuple(filter(None, map(backend.pem, listener.certificates)))
+        if secure and not certificates:
+            return None
         versions = sorted(SSL_POLICIES[listener.ssl_policy]["ssl_protocols"]) if secure else []
         # What is older than 1.2 the data plane's TLS library does not speak any more.
         modern = [v if v != "TLSv1" else "TLSv1.0" for v in versions]
         return haproxy.Listener(
             port=int(listener.port),
             rules=tuple(rule_of(rule.conditions, rule.actions, pools) for rule in rules),
-            certificates=tuple(map(backend.certificate, listener.certificates)) if secure else (),
+            certificates=certificates if secure else (),
             tls=(min(modern), max(modern)) if modern else ("TLSv1.2", "TLSv1.3"),
         )
 

@@ -974,6 +974,18 @@ def test_a_listener_presents_the_certificate_of_acm(world: World) -> None:
     world.client("acm").delete_certificate(CertificateArn=other)
 
 
+def test_a_listener_never_speaks_without_its_certificate(world: World) -> None:
+    balancer, group = world.stand()
+    arn = issued(world, "shop.test")
+    more = {"Protocol": "HTTPS", "Certificates": [{"CertificateArn": arn}]}
+    world.listener(balancer, group, 443, **more)
+    certificates = acm_backends["123456789012"]["us-east-1"]._certificates
+    certificates[arn].status = "EXPIRED"
+    assert [listener.port for listener in world.node().listeners] == [80, 443]
+    del certificates[arn]
+    assert [listener.port for listener in world.node().listeners] == [80]
+
+
 def test_listeners_without_a_certificate_that_serves(world: World) -> None:
     balancer, group = world.stand()
     acm = world.client("acm")
