@@ -133,6 +133,13 @@ KILLS = {
     "record": r"TASK \[Write the stage down\]",
 }
 
+# Those of each change; `make faults` has all of them.
+QUICK_KILLS = (
+    "provision, an instance without its address",
+    "configure, a release being built",
+    "record",
+)
+
 # What the kill before has configured is not gone through again on the way to these.
 CONFIGURED = dict.fromkeys(
     ("check, the witness running", "audit"),
@@ -141,10 +148,16 @@ CONFIGURED = dict.fromkeys(
 
 
 @pytest.fixture(scope="session")
-def killed(environment: Environment) -> dict[str, Run]:
+def killed(request: pytest.FixtureRequest, environment: Environment) -> dict[str, Run]:
+    """The runs that were killed where a test of this session asks for it, in their order."""
+    asked = {
+        item.callspec.params.get("where") for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    }  # fmt: skip
     return {
         where: environment.play(STAGE, *CONFIGURED.get(where, ()), kill_at=line)
         for where, line in KILLS.items()
+        if where in asked
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.conftest import DOMAIN, KILLS
+from tests.faults.conftest import DOMAIN, KILLS, QUICK_KILLS
 from tests.support import aws_state
 from tests.support.lab import TestLab
 from tests.support.playbook import Run
@@ -16,7 +16,13 @@ pytestmark = pytest.mark.lab
 ONE_OF_EACH = ("instances", "addresses", "zones", "buckets", "key_pairs", "volumes")
 
 
-@pytest.mark.parametrize("where", KILLS)
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(where, marks=() if where in QUICK_KILLS else pytest.mark.thorough)
+        for where in KILLS
+    ],
+)
 def test_the_controller_was_killed_there(killed: dict[str, Run], where: str) -> None:
     assert killed[where].killed_at, killed[where].tail()
 

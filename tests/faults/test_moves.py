@@ -60,9 +60,11 @@ class Row:
 COPYING = ("copy", "verification")
 SWITCHING = ("armed", "paused", "fenced", "committing", "opened")
 IS_WEB = "the pooler's host bears the web server, too"
+KNOWS = "the target alone knows whether its door is open"
+SERVES = "the target serves already"
 
 ROWS = [
-    *(Row("controller killed", step, by="short") for step in ("verification", "paused", "fenced")),
+    *(Row("controller killed", step, by="short") for step in ("verification", *SWITCHING)),
     Row("controller killed", "copy", quick=True, by="short"),
     Row("controller killed", "fenced", to="box", by="short"),
     *(Row("mover killed", step) for step in (*COPYING, *SWITCHING)),
@@ -70,18 +72,19 @@ ROWS = [
     Row("mover killed", "fenced", to="box", by="whole"),
     *(Row("mover killed", step, to="box") for step in ("paused", "committing")),
     *(Row("PostgreSQL killed at the target", step) for step in COPYING),
-    Row("PostgreSQL killed at the target", "paused"),
+    *(Row("PostgreSQL killed at the target", step) for step in ("armed", "paused")),
     Row("PostgreSQL killed at the target", "fenced", quick=True),
-    Row(
-        "PostgreSQL killed at the target", "committing",
-        fails="the target alone knows whether its door is open",
-    ),
+    Row("PostgreSQL killed at the target", "committing", fails=KNOWS),
+    Row("PostgreSQL killed at the target", "opened", fails=SERVES),
     *(Row("power of the target lost", step) for step in (*COPYING, "fenced")),
+    Row("power of the target lost", "committing", fails=KNOWS),
     *(Row("power of the pooler's host lost", step, fails=IS_WEB) for step in ("copy", "fenced")),
     Row("power of the pooler's host lost", "fenced", to="box", fails=IS_WEB),
     *(Row("network between the sides cut", step, quick=step == "fenced")
-      for step in (*COPYING, "paused", "fenced")),
-    *(Row("network from the controller to the box cut", step) for step in ("copy", "fenced")),
+      for step in (*COPYING, "armed", "paused", "fenced")),
+    Row("network between the sides cut", "committing", fails=KNOWS),
+    Row("network between the sides cut", "opened", fails=SERVES),
+    *(Row("network from the controller to the box cut", step) for step in (*COPYING, *SWITCHING)),
     *(Row("network from the controller to the database's host cut", step)
       for step in ("copy", "fenced")),
 ]  # fmt: skip

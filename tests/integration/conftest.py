@@ -14,12 +14,12 @@ import pytest
 
 from tests.support import aws_state
 from tests.support.bank import Bank
+from tests.support.home import BUILD
 from tests.support.host import Host
 from tests.support.lab import TestLab, running
-from tests.support.moved import BUILD, public_address
+from tests.support.moved import public_address
 from tests.support.playbook import Run, succeed
 
-DOMAIN = "shop.test"
 STAGE = "stage_1_single_host.yml"
 
 

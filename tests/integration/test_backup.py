@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import DOMAIN, STAGE
+from tests.integration.conftest import STAGE
 from tests.support.aws_state import objects
+from tests.support.home import BUILD, DOMAIN
 from tests.support.host import Host
-from tests.support.lab import ROOT, TestLab
+from tests.support.lab import TestLab
 from tests.support.playbook import WITHOUT_ROLES, Run, play, succeed
 from tests.support.probe import get_json, port_answers
 
 pytestmark = pytest.mark.lab
 
 BACKUP, RESTORE = "operations/backup.yml", "operations/restore.yml"
-KEY = ROOT / "build/lab/ssh/id_ed25519"
+KEY = BUILD / "ssh/id_ed25519"
 BUCKET = "ascent-lab-backup-123456789012"
 UNIT = "ascent-backup-check.service"
 
@@ -262,7 +263,7 @@ def test_an_archive_that_fails_shows(database: Host, stage_lab: TestLab) -> None
     try:
         database.run(f"systemctl start {UNIT}", check=False, seconds=180)
         succeed(stage_lab, "operations/status.yml")
-        status = json.loads((ROOT / "build/lab/status.json").read_text())
+        status = json.loads((BUILD / "status.json").read_text())
         assert UNIT in status["hosts"][0]["failed_units"]
     finally:
         stage_lab.clear_faults()

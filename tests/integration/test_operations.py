@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import DOMAIN, STAGE
+from tests.integration.conftest import STAGE
 from tests.support import aws_state
-from tests.support.lab import ROOT, TestLab
+from tests.support.home import BUILD, DOMAIN
+from tests.support.lab import TestLab
 from tests.support.playbook import WITHOUT_ROLES, play, succeed
 from tests.support.probe import Traffic, get_json, post_json, request
 
@@ -28,7 +29,7 @@ def on_box(lab: TestLab, script: str) -> str:
     options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
     done = subprocess.run(
         [
-            *("ssh", "-i", str(ROOT / "build/lab/ssh/id_ed25519")),
+            *("ssh", "-i", str(BUILD / "ssh/id_ed25519")),
             *(word for option in options for word in ("-o", option)),
             *(f"admin@{address}", "sudo", "sh", "-s"),
         ],
@@ -217,7 +218,7 @@ def test_logs_of_a_span_of_time_come_without_secrets(box: str, stage_lab: TestLa
     on_box(stage_lab, f"systemd-run --quiet --wait --unit=shop-leak echo key {key}")
     run = succeed(stage_lab, LOGS, "-e", "ascent_logs_hours=2", "-e", "ascent_logs_max_mb=5")
     assert run.changed_tasks == []
-    folder = max((ROOT / "build/lab/logs").iterdir()) / "box"
+    folder = max((BUILD / "logs").iterdir()) / "box"
     files = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*.*")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import DOMAIN, STAGE
+from tests.integration.conftest import STAGE
 from tests.support import aws_state
+from tests.support.home import BUILD, DOMAIN
 from tests.support.lab import ROOT, TestLab
 from tests.support.playbook import WITHOUT_ROLES, Run, play, succeed
 from tests.support.probe import Traffic, get, get_json, port_answers
@@ -106,7 +107,7 @@ def test_a_rule_added_by_hand_is_all_that_a_check_finds_and_is_taken_away(
 def test_status_says_what_stands(stands: None, stage_lab: TestLab) -> None:
     run = succeed(stage_lab, "operations/status.yml")
     assert "stage 1" in run.output.lower()
-    status = json.loads((ROOT / "build/lab/status.json").read_text())
+    status = json.loads((BUILD / "status.json").read_text())
     assert status["stage"] == 1
 
 

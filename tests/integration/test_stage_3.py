@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import DOMAIN
 from tests.support import aws_state
 from tests.support.bank import Bank
+from tests.support.home import DOMAIN
 from tests.support.lab import TestLab
 from tests.support.moved import (
     Moved,

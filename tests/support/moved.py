@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.customers import Customers
+from tests.support.home import BUILD
 from tests.support.host import Host
-from tests.support.lab import ROOT, TestLab
+from tests.support.lab import TestLab
 from tests.support.playbook import Run, play, succeed
-
-BUILD = ROOT / "build" / "lab"
 
 
 @dataclass(frozen=True)

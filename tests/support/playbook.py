@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.home import INVENTORY
 from tests.support.lab import ROOT, TestLab
 
 RECAP = re.compile(
@@ -59,7 +60,7 @@ def play(
     environment: dict[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
     began: Callable[[subprocess.Popen[str]], None] | None = None,
-    inventory: Path | str = "inventories/lab",
+    inventory: Path = INVENTORY,
 ) -> Run:
     """Run a playbook of `playbooks/`; with `kill_at`, SIGKILL it where that pattern is printed.
 

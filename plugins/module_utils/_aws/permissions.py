@@ -39,8 +39,12 @@ EXCEPTIONS = {
     "secretsmanager:CreateSecret": ["secretsmanager:CreateSecret", "secretsmanager:TagResource"],
     "ssm:PutParameter": ["ssm:PutParameter", "ssm:AddTagsToResource"],
 }
+# Services that botocore calls otherwise than IAM does.
+PREFIXES = {"elb": "elasticloadbalancing", "elbv2": "elasticloadbalancing"}
 
 
 def permissions(operation: str) -> list[str]:
     """Return the permissions of an operation, written as `ec2:RunInstances`."""
+    service, _, action = operation.partition(":")
+    operation = f"{PREFIXES.get(service, service)}:{action}"
     return EXCEPTIONS.get(operation, [operation])
