@@ -23,7 +23,8 @@ from lab.region import Link, namespaces
 from lab.settings import Settings
 from tests.integration.lab.conftest import Aws, Box, eventually, opens
 
-pytestmark = pytest.mark.lab
+# Minutes of health checks that a starved machine fails: not beside all else that make test runs.
+pytestmark = [pytest.mark.lab, pytest.mark.thorough]
 
 SETTINGS = Settings.of("labelb", "198.18.62.0/24", write_hosts_file=False)
 # What runs on the targets. /health says what /tmp/code says; a POST waits as its header says.
