@@ -45,7 +45,7 @@ _CLIENTS = {
     "tagging": "resourcegroupstaggingapi",
 }
 # Services whose changes the machine must follow.
-_PHYSICAL = ("ec2", "rds", "route53")
+_PHYSICAL = ("acm", "ec2", "elasticloadbalancing", "rds", "route53")
 
 Start = Callable[..., Any]
 

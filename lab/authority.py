@@ -1,8 +1,12 @@
-"""The lab's certificate authority: hosts trust it as they trust Amazon's, for AWS's names alone.
+"""The lab's certificate authorities.
 
-It is kept with the hosts' image, which bears its certificate, so that every lab of the machine uses
-the same one and no image is built for a lab. Its name constraints keep it from vouching for
-anything but names of AWS: whoever gets hold of its key can fool hosts of labs, and nobody else.
+Hosts trust one of them as they trust Amazon's, for AWS's names alone. It is kept with the hosts'
+image, which bears its certificate, so that every lab of the machine uses the same one and no image
+is built for a lab. Its name constraints keep it from vouching for anything but names of AWS:
+whoever gets hold of its key can fool hosts of labs, and nobody else.
+
+Another one stands behind ACM. It may vouch for any name, so nobody trusts it unless told to, and it
+dies with its lab.
 """
 
 from __future__ import annotations
@@ -26,8 +30,9 @@ _LIFETIME = datetime.timedelta(days=3650)
 class Authority:
     """Makes itself once, and certificates for servers of the lab."""
 
-    def __init__(self, cache: Path) -> None:
-        self._folder = cache / "authority"
+    def __init__(self, cache: Path, name: str = "authority", only_aws: bool = True) -> None:
+        self._folder = cache / name
+        self._only_aws = only_aws
 
     @property
     def certificate(self) -> bytes:
@@ -74,7 +79,7 @@ class Authority:
             with (self._folder / "lock").open("w") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if not certificate.exists():
-                    made_key, made = _make()
+                    made_key, made = _make(self._only_aws)
                     _write(key, made_key)
                     _write(certificate, made)
         return key.read_bytes(), certificate.read_bytes()
@@ -96,9 +101,10 @@ def is_s3(host: str, names: frozenset[str]) -> bool:
     return name in names or f"*.{name.partition('.')[2]}" in names
 
 
-def _make() -> tuple[bytes, bytes]:
+def _make(only_aws: bool) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ascent lab, for hosts of labs")])
+    whom = "for hosts of labs" if only_aws else "ACM"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Ascent lab, {whom}")])
     usage = dict.fromkeys(
         (
             "digital_signature",
@@ -111,14 +117,15 @@ def _make() -> tuple[bytes, bytes]:
         ),
         False,
     )
-    certificate = (
+    builder = (
         _builder(None, name, key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), True)
-        .add_extension(x509.NameConstraints([x509.DNSName(SUFFIX)], None), True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        .sign(key, hashes.SHA256())
     )
+    if only_aws:
+        builder = builder.add_extension(x509.NameConstraints([x509.DNSName(SUFFIX)], None), True)
+    certificate = builder.sign(key, hashes.SHA256())
     return _private(key), _public(certificate)
 
 

@@ -34,6 +34,12 @@ _DATABASE_COLUMNS = (
     ("endpoint", "ENDPOINT"),
     ("version", "VERSION"),
 )
+_BALANCER_COLUMNS = (
+    ("id", "BALANCER"),
+    ("state", "STATE"),
+    ("scheme", "SCHEME"),
+    ("endpoint", "NAME"),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,6 +135,8 @@ def table(status: dict[str, Any]) -> str:
     lines += _aligned(_COLUMNS, status["hosts"]) or ["no hosts"]
     if status.get("databases"):
         lines += ["", *_aligned(_DATABASE_COLUMNS, status["databases"])]
+    if status.get("balancers"):
+        lines += ["", *_aligned(_BALANCER_COLUMNS, status["balancers"])]
     if status["names"]:
         lines.append("")
     lines += [f"{name} is {address}" for name, address in sorted(status["names"].items())]

@@ -7,21 +7,19 @@ where a lab's images are made, so that the first CreateDBInstance is as fast as 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab import image
+from lab.derived import Derived
 from lab.parameters import Parameter, catalogue
 from lab.podman import Podman
 from lab.settings import Settings
 
 RECIPE = image.DATA / "postgres"
 RELEASE, MAJOR = "trixie", "17"
-_REPOSITORY = f"localhost/ascent-lab/postgres-{MAJOR}"
-_BUILDER = "ascent-lab-postgres-build"
+_IMAGE = Derived(RECIPE, f"postgresql-{MAJOR}", f"postgres-{MAJOR}")
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,17 @@ def build(settings: Settings, say: Callable[[str], None]) -> Engine:
     """Build the image unless it is there. Raises LabError."""
     podman = Podman.of(settings)
     base = image.build(settings, RELEASE, say)
-    tag = f"{_REPOSITORY}:{_digest(base)}"
+    tag = _IMAGE.tag(base)
     facts = settings.cache / "engines" / f"{tag.rpartition(':')[2]}.json"
     with image.lock(settings.cache):
         if not (facts.exists() and podman.image_exists(tag)):
             say(f"building the databases' image {tag} (half a minute)")
             facts.parent.mkdir(parents=True, exist_ok=True)
-            facts.write_text(_install(podman, base, tag))
-            _remove_older(podman, facts, tag)
+            facts.write_text(_IMAGE.make(podman, base))
+            for older in facts.parent.glob("*.json"):
+                if older != facts:
+                    older.unlink()
+            _IMAGE.remove_older(podman, tag)
     found = json.loads(facts.read_text())
     return Engine(tag, str(found["version"]).split()[0], catalogue(found["settings"]))
 
@@ -64,35 +65,3 @@ def build(settings: Settings, say: Callable[[str], None]) -> Engine:
 def load(settings: Settings) -> Engine:
     """Return the engine that `build` made. Raises LabError."""
     return build(settings, lambda _: None)
-
-
-def _install(podman: Podman, base: str, tag: str) -> str:
-    podman.remove([_BUILDER])
-    try:
-        said = podman(
-            "run", "--name", _BUILDER, "--network", "none", "--label", "ascent-lab=build",
-            "--volume", f"{RECIPE}:/recipe:ro", base,
-            "/bin/sh", "/recipe/install.sh", f"postgresql-{MAJOR}",
-            timeout=600,
-        )  # fmt: skip
-        podman("commit", "--quiet", _BUILDER, tag, timeout=300)
-    finally:
-        podman.remove([_BUILDER])
-    return said
-
-
-def _remove_older(podman: Podman, facts: Path, tag: str) -> None:
-    for file in facts.parent.glob("*.json"):
-        if file != facts:
-            file.unlink()
-    for other in podman("images", "--format", "{{.Repository}}:{{.Tag}}").split():
-        if other.startswith(_REPOSITORY + ":") and other != tag:
-            podman.succeeds("rmi", other)  # refused while a database uses it
-
-
-def _digest(base: str) -> str:
-    digest = hashlib.sha256(base.encode())
-    for path in sorted(RECIPE.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(RECIPE).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]

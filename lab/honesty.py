@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 CODE = "NotTrueInTheLab"
 
-# Services whose whole meaning is in their API (moto), or in the API and the lab's hosts (EC2, RDS,
-# Route 53). Names are those of the signature (SigV4 credential scope).
+# Services whose whole meaning is in their API (moto), or in the API and the lab's hosts (EC2,
+# Elastic Load Balancing, RDS, Route 53). Names are those of the signature (SigV4 credential scope).
 TRUE_SERVICES = frozenset(
     {
         "acm",
         "dynamodb",
         "ec2",
+        "elasticloadbalancing",
         "events",
         "iam",
         "kms",
@@ -62,6 +63,33 @@ NOT_TRUE: Mapping[str, frozenset[str]] = {
 }
 # All that changes something in a service of which the lab makes a part true.
 ONLY_TRUE: Mapping[str, frozenset[str]] = {
+    "elasticloadbalancing": frozenset(
+        {
+            "AddListenerCertificates",
+            "AddTags",
+            "CreateListener",
+            "CreateLoadBalancer",
+            "CreateRule",
+            "CreateTargetGroup",
+            "DeleteListener",
+            "DeleteLoadBalancer",
+            "DeleteRule",
+            "DeleteTargetGroup",
+            "DeregisterTargets",
+            "ModifyListener",
+            "ModifyLoadBalancerAttributes",
+            "ModifyRule",
+            "ModifyTargetGroup",
+            "ModifyTargetGroupAttributes",
+            "RegisterTargets",
+            "RemoveListenerCertificates",
+            "RemoveTags",
+            "SetIpAddressType",
+            "SetRulePriorities",
+            "SetSecurityGroups",
+            "SetSubnets",
+        }
+    ),
     "rds": frozenset(
         {
             "AddTagsToResource",
@@ -85,8 +113,10 @@ ONLY_TRUE: Mapping[str, frozenset[str]] = {
             "StartDBInstance",
             "StopDBInstance",
         }
-    )
+    ),
 }
+# Classic load balancers are called by the same names, in another version of the API.
+_CLASSIC = "2012-06-01"
 # Calls that are true but for some of their parameters.
 _NOT_TRUE_PARAMETERS: Mapping[tuple[str, str], Mapping[str, frozenset[str]]] = {
     ("ec2", "CreateVpc"): {"AmazonProvidedIpv6CidrBlock": frozenset({"true"})},
@@ -111,6 +141,9 @@ def refusal(service: str, action: str, parameters: Mapping[str, str]) -> str | N
         if reads(action):
             return None  # there is nothing, and that is what it says
         return f"The lab does not make {service} true yet, so it refuses {action}. See docs/lab.md."
+    classic = service == "elasticloadbalancing" and parameters.get("Version") == _CLASSIC
+    if classic and not reads(action):
+        return f"The lab has no classic load balancers, so it refuses {action}. See docs/lab.md."
     partly = ONLY_TRUE.get(service)
     unknown = partly is not None and action not in partly and not reads(action)
     if unknown or action in NOT_TRUE.get(service, ()):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab import engine, hosts, image, shell
+from lab import balancers, engine, hosts, image, shell
 from lab.errors import LabError
 from lab.machine import Machine, require_programs, require_root
 from lab.podman import Podman
@@ -104,6 +104,7 @@ def up(settings: Settings, say: Say, release: str = "trixie") -> dict[str, Any]:
         podman = Podman.of(settings)
         say(f"podman works with {podman.find_setup(tag)}")
         engine.build(settings, say)
+        balancers.build(settings, say)
         settings.state.mkdir(parents=True)
         settings.settings_file.write_text(
             json.dumps({"name": settings.name, "subnet": str(settings.subnet)})

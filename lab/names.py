@@ -1,4 +1,4 @@
-"""Names: Route 53's zones, EC2's and RDS's own, and what the machine's resolvers know."""
+"""Names: Route 53's zones, EC2's, RDS's, load balancers' own, and those of resolvers outside."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dnslib import QTYPE, RCODE, RR, DNSRecord
@@ -25,9 +26,12 @@ _INTERNAL = re.compile(r"ip-(\d+)-(\d+)-(\d+)-(\d+)\.(?:ec2|[a-z0-9-]+\.compute)
 _PUBLIC = re.compile(
     r"ec2-(\d+)-(\d+)-(\d+)-(\d+)\.(?:compute-1|[a-z0-9-]+\.compute)\.amazonaws\.com"
 )
-_ENDPOINTS = ".rds.amazonaws.com"
+_DATABASES, _BALANCERS = ".rds.amazonaws.com", ".elb.amazonaws.com"
+_ENDPOINTS = (_DATABASES, _BALANCERS)
+_DUALSTACK = "dualstack."  # a prefix of load balancers' names; here it stands for the same
 _TTL_EC2 = 60
 _TTL_RDS = 5
+_TTL_ELB = 60
 _NEGATIVE_TTL = 5
 _MAX_ALIASES = 8
 
@@ -82,7 +86,17 @@ def record_sets(rrsets: Iterable[Any]) -> tuple[RecordSet, ...]:
     )
 
 
-def lookup(zones: Sequence[Zone], name: str, kind: str, vpc: str | None) -> Answer | None:
+# Names that AWS's services made, and where each leads now.
+Endpoints = Mapping[str, tuple[str, ...]]
+
+
+def lookup(
+    zones: Sequence[Zone],
+    name: str,
+    kind: str,
+    vpc: str | None,
+    endpoints: Endpoints = MappingProxyType({}),
+) -> Answer | None:
     """Answer from the hosted zones that a client sees; None if none of them holds the name.
 
     The most specific zone answers, a private one before a public one (Route 53 developer guide,
@@ -94,6 +108,7 @@ def lookup(zones: Sequence[Zone], name: str, kind: str, vpc: str | None) -> Answ
         return None
     zone = max(seen, key=lambda z: (len(z.name), z.vpcs is not None))
     records: list[tuple[str, str, int, str]] = []
+    further: Answer | None
     owner = name
     for _ in range(_MAX_ALIASES):
         found = _matching(zone, owner)
@@ -106,7 +121,10 @@ def lookup(zones: Sequence[Zone], name: str, kind: str, vpc: str | None) -> Answ
             if alias is None:
                 records += [(owner, kind, r.ttl, value) for r in exact for value in r.values]
                 return Answer(tuple(records), zone=zone)
-            further = lookup(zones, alias, kind, vpc)
+            if _plain(alias).endswith(_ENDPOINTS):
+                further = endpoint(_plain(alias), kind, endpoints)
+            else:
+                further = lookup(zones, alias, kind, vpc, endpoints)
             values = further.records if further else ()
             records += [(owner, t, ttl, value) for _, t, ttl, value in values if t == kind]
             return Answer(tuple(records), zone=zone)
@@ -116,10 +134,20 @@ def lookup(zones: Sequence[Zone], name: str, kind: str, vpc: str | None) -> Answ
         target = _plain(canonical.values[0])
         records.append((owner, "CNAME", canonical.ttl, target + "."))
         if not zone.holds(target):
-            further = lookup(zones, target, kind, vpc)
+            further = lookup(zones, target, kind, vpc, endpoints)
             return Answer((*records, *(further.records if further else ())), zone=zone)
         owner = target
     return Answer(tuple(records), "SERVFAIL", zone)
+
+
+def endpoint(name: str, kind: str, endpoints: Endpoints) -> Answer:
+    """Return where the name of a database or a load balancer leads now."""
+    balancer = name.endswith(_BALANCERS)
+    addresses = endpoints.get(name.removeprefix(_DUALSTACK) if balancer else name)
+    if addresses is None:
+        return Answer(code="NXDOMAIN")
+    ttl = _TTL_ELB if balancer else _TTL_RDS
+    return Answer(tuple((name, "A", ttl, a) for a in addresses) if kind == "A" else ())
 
 
 def ec2_name(name: str, private_of: Callable[[str], str | None]) -> str | None:
@@ -138,8 +166,13 @@ def belongs_to_aws(name: str) -> bool:
     return f".{_plain(name)}".endswith(_AWS_SUFFIXES)
 
 
-def resolve_public(zones: Sequence[Zone]) -> dict[str, str]:
-    """Return the names that the machine shall know: address records of public zones."""
+def resolve_public(
+    zones: Sequence[Zone], endpoints: Endpoints = MappingProxyType({})
+) -> dict[str, str]:
+    """Return the names that the machine shall know: address records of public zones.
+
+    Aliases of load balancers are among them if `endpoints` has their names.
+    """
     names: dict[str, str] = {}
     for zone in zones:
         if zone.vpcs is not None:
@@ -147,7 +180,7 @@ def resolve_public(zones: Sequence[Zone]) -> dict[str, str]:
         for record in zone.records:
             if record.type not in ("A", "CNAME") or record.name.startswith("*"):
                 continue
-            answer = lookup(zones, record.name, "A", None)
+            answer = lookup(zones, record.name, "A", None, endpoints)
             address = (
                 next((v for _, t, _, v in answer.records if t == "A"), None) if answer else None
             )
@@ -176,7 +209,7 @@ class Resolver:
         zones: Callable[[], Sequence[Zone]],
         vpc_of: Callable[[str], str | None],
         private_of: Callable[[str, str], str | None],
-        endpoints: Callable[[], Mapping[str, str]],
+        endpoints: Callable[[], Endpoints],
     ) -> None:
         self._settings = settings
         self._zones = zones
@@ -218,11 +251,11 @@ class Resolver:
     def answer(self, name: str, kind: str, client: str) -> Answer | None:
         """Return what the lab itself knows of a name; None: ask upstream."""
         vpc = self._vpc_of(client)
-        found = lookup(self._zones(), name, kind, vpc)
+        found = lookup(self._zones(), name, kind, vpc, self._endpoints())
         if found is not None:
             return self._followed(found, kind)
         if _plain(name).endswith(_ENDPOINTS):
-            return self._endpoint(_plain(name), kind)
+            return endpoint(_plain(name), kind, self._endpoints())
         address = ec2_name(name, lambda public: self._private_of(public, client))
         if address is not None:
             records = ((_plain(name), "A", _TTL_EC2, address),) if kind == "A" else ()
@@ -235,19 +268,12 @@ class Resolver:
             return Answer(code="NXDOMAIN")
         return None
 
-    def _endpoint(self, name: str, kind: str) -> Answer:
-        """Return where a database's name leads now."""
-        address = self._endpoints().get(name)
-        if address is None:
-            return Answer(code="NXDOMAIN")
-        return Answer(((name, "A", _TTL_RDS, address),) if kind == "A" else ())
-
     def _followed(self, answer: Answer, kind: str) -> Answer:
-        """Go on where an answer's alias leads to a database's name."""
+        """Go on where an answer's CNAME leads to the name of a database or a load balancer."""
         if kind != "CNAME" and answer.records and answer.records[-1][1] == "CNAME":
             target = _plain(answer.records[-1][3])
             if target.endswith(_ENDPOINTS):
-                further = self._endpoint(target, kind)
+                further = endpoint(target, kind, self._endpoints())
                 return replace(answer, records=(*answer.records, *further.records))
         return answer
 

@@ -166,7 +166,7 @@ class Link:
     def ask(self, address: str, port: int, message: bytes = b"") -> bytes:
         """Return the first that a server says, or answers; nothing if it does not."""
         try:
-            with self._socket() as connection:
+            with self.open_socket() as connection:
                 connection.settimeout(2)
                 connection.connect((address, port))
                 if message:
@@ -175,7 +175,7 @@ class Link:
         except OSError:
             return b""
 
-    def _socket(self) -> socket.socket:
+    def open_socket(self) -> socket.socket:
         """Return a TCP socket of the host's: it stays in the namespace that it was made in."""
         with self.path.open() as there, _OWN_NAMESPACE.open() as here:
             _enter(there.fileno())

@@ -50,13 +50,16 @@ def main() -> None:
 def _start(settings: Settings) -> None:
     from moto.iam.models import iam_backends
 
-    from lab import api, ec2, mends, metadata, names, rds
+    from lab import acm, api, ec2, elb, mends, metadata, names, rds
+    from lab.authority import Authority
     from lab.world import World
 
     world = World(settings)
     mends.install()
     ec2.install(world, *settings.public_pool)
     rds.install(world.databases)
+    acm.install(Authority(settings.state, "acm", only_aws=False), elb.presents)
+    elb.install(world.balancers)
 
     def describe(address: str) -> metadata.Document | None:
         with world.lock:
@@ -85,12 +88,13 @@ def _start(settings: Settings) -> None:
                     return str(instance.private_ip)
         return None
 
-    def endpoints() -> dict[str, str]:
+    def endpoints() -> names.Endpoints:
         with world.lock:
-            return rds.endpoints()
+            return world.endpoints()
 
     faults = Faults()
     world.sync()
+    world.balancers.start()
     metadata.serve(describe)
     names.serve(settings, names.Resolver(settings, zones, vpc_of, private_of, endpoints))
     api.serve(settings, api.Api(world, faults))
@@ -98,8 +102,7 @@ def _start(settings: Settings) -> None:
 
 
 def _serve_admin(settings: Settings, world: Any, faults: Faults) -> None:
-    from lab import ec2, rds
-    from lab.names import resolve_public
+    from lab import ec2, elb, rds
 
     def status() -> dict[str, Any]:
         with world.lock:
@@ -109,7 +112,8 @@ def _serve_admin(settings: Settings, world: Any, faults: Faults) -> None:
                 "subnet": str(settings.subnet),
                 "hosts": [_describe(instance) for _, instance in ec2.instances()],
                 "databases": [_describe_database(instance) for _, instance in rds.instances()],
-                "names": resolve_public(world.zones()),
+                "balancers": [_describe_balancer(balancer) for _, balancer in elb.balancers()],
+                "names": world.names(),
                 "faults": faults.armed(),
             }
 
@@ -176,6 +180,25 @@ def _describe_database(instance: Any) -> dict[str, Any]:
         "private_address": instance.interface.private_ip_address,
         "endpoint": f"{instance.address}:{instance.port}",
         "version": instance.engine_version,
+    }
+
+
+def _describe_balancer(balancer: Any) -> dict[str, Any]:
+    return {
+        "id": balancer.name,
+        "state": balancer.state,
+        "scheme": balancer.scheme,
+        "endpoint": balancer.dns_name,
+        "nodes": [
+            {
+                "id": node.key,
+                "zone": node.zone,
+                "state": node.state.value,
+                "private_address": node.interface.private_ip_address,
+                "public_address": node.interface.public_ip,
+            }
+            for node in balancer.nodes
+        ],
     }
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.route53.models import route53_backends
 
-from lab import ec2, image, rds
+from lab import ec2, elb, image, rds
 from lab.authority import Authority
+from lab.balancers import Balancers
 from lab.databases import Databases
 from lab.errors import LabError
 from lab.firewall import Firewall
@@ -45,19 +46,19 @@ class World:
         authority = Authority(settings.cache).certificate
         self._tags = {name: image.recipe(name, authority).tag for name in image.releases()}
         self.databases = Databases(settings, self.lock, self._follow)
+        self.balancers = Balancers(settings, self.lock, self._follow)
 
     # --- from the API to the machine
     def sync(self) -> None:
-        """Make the packet filter and the machine's names say what the API says."""
+        """Make packet filter, load balancers and the machine's names say what the API says."""
         with self._applying:
             with self.lock:
-                network, zones = self.network(), self.zones()
+                network, names = self.network(), self.names()
             self._firewall.apply(network)
-            if self.settings.write_hosts_file:
-                names = resolve_public(zones)
-                if names != self._names:
-                    write_names(self.settings.name, names)
-                    self._names = names
+            self.balancers.wake()
+            if self.settings.write_hosts_file and names != self._names:
+                write_names(self.settings.name, names)
+                self._names = names
 
     def network(self) -> Network:
         """Return the network as the API describes it."""
@@ -73,6 +74,7 @@ class World:
             (instance.interface.ec2_backend, instance.key, instance.interface)
             for _, instance in rds.instances()
         ]
+        up += [(node.interface.ec2_backend, node.key, node.interface) for node in elb.nodes()]
         for backend, key, nic in up:
             interface = _interface(self.settings, backend, key, nic)
             interfaces.append(interface)
@@ -100,6 +102,17 @@ class World:
             for zone in backend.zones.values()
         ]
 
+    def names(self) -> dict[str, str]:
+        """Return the names that the machine knows."""
+        balancers = elb.public_endpoints()
+        own = {name: addresses[0] for name, addresses in balancers.items() if addresses}
+        return {**own, **resolve_public(self.zones(), self.endpoints())}
+
+    def endpoints(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that AWS's services made, and where each leads."""
+        databases = {name: (address,) for name, address in rds.endpoints().items()}
+        return {**databases, **elb.endpoints()}
+
     def instance_at(self, address: str) -> tuple[Any, Any] | None:
         """Return backend and instance of a private address."""
         for backend, instance in ec2.instances():
@@ -108,13 +121,16 @@ class World:
         return None
 
     def vpc_at(self, address: str) -> str | None:
-        """Return the VPC of a host's or a database's private address."""
+        """Return the VPC of a private address: a host's, a database's or a load balancer's."""
         found = self.instance_at(address)
         if found:
             return str(found[1].vpc_id)
         for _, instance in rds.instances():
             if instance.interface.private_ip_address == address:
                 return str(instance.interface.subnet.vpc_id)
+        for node in elb.nodes():
+            if node.interface.private_ip_address == address:
+                return str(node.subnet.vpc_id)
         return None
 
     # --- the physical layer (lab.ec2.Physics)
@@ -146,9 +162,9 @@ class World:
         self._hosts[instance_id].order(Order.TERMINATE)
 
     def addresses(self) -> set[str]:
-        """Return the private addresses of all hosts and databases that are not gone yet."""
+        """Return the private addresses of all that stands and is not gone yet."""
         hosts = {host.plan.address for host in self._hosts.values()}
-        return hosts | self.databases.addresses()
+        return hosts | self.databases.addresses() | self.balancers.addresses()
 
     def healthy(self, instance_id: str) -> bool:
         """Say whether a host answered when it booted and stands since."""

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.lab
 @pytest.mark.parametrize(
     ("service", "call", "arguments"),
     [
-        ("elbv2", "create_load_balancer", {"Name": "front"}),
+        ("elbv2", "create_load_balancer", {"Name": "front", "Type": "network"}),
+        ("elbv2", "create_trust_store", {"Name": "t", "CaCertificatesBundleS3Bucket": "b",
+                                         "CaCertificatesBundleS3Key": "k"}),
         ("elb", "delete_load_balancer", {"LoadBalancerName": "front"}),
         ("autoscaling", "delete_auto_scaling_group", {"AutoScalingGroupName": "g"}),
         ("rds", "delete_db_cluster", {"DBClusterIdentifier": "d"}),

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.acm.models import AWSCertificateManagerBackend, CertBundle
 from moto.cloudwatch.models import Alarm
 from moto.dynamodb.models.table import Table
 from moto.ec2.models import (
@@ -22,11 +23,13 @@ from moto.ec2.models.launch_templates import LaunchTemplateBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
+from moto.elbv2 import models as elbv2
 from moto.rds.models import MasterUserSecret, rds_backends
 from moto.rds.responses import RDSResponse
 from moto.s3.models import FakeBucket
 
-from lab import ec2, mends, rds
+from lab import acm, ec2, elb, mends, rds
+from lab.authority import Authority
 from lab.ec2 import LabEC2Backend
 from lab.engine import Engine
 from lab.hosts import Event, Order
@@ -51,6 +54,11 @@ REPLACED: list[tuple[Any, str]] = [
     (RDSResponse, "describe_db_parameters"),
     (RDSResponse, "describe_orderable_db_instance_options"),
     (rds_backends, "backend"),
+    (elbv2.elbv2_backends, "backend"),
+    (elbv2, "FakeLoadBalancer"),
+    (elbv2, "FakeTargetGroup"),
+    (AWSCertificateManagerBackend, "delete_certificate"),
+    (CertBundle, "generate_cert"),
 ]
 # What the lab adds to moto.
 ADDED = [(RDSResponse, "reset_db_parameter_group"), (RDSResponse, "describe_db_engine_versions")]
@@ -130,9 +138,60 @@ class DatabaseRecorder:
                 backend.happened(instance, event, reason)
 
 
+class BalancerRecorder:
+    """The interface of the physical layer of load balancing; its time is what a test says."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, str]] = []
+        self.time = 1000.0
+        self.follows = True
+
+    def now(self) -> float:
+        return self.time
+
+    def addresses(self) -> set[str]:
+        return set()
+
+    def launch(self, node: elb.BalancerNode) -> None:
+        self.orders.append(("launch", node.zone))
+
+    def remove(self, node: elb.BalancerNode) -> None:
+        self.orders.append(("remove", node.zone))
+
+    def report(self, event: Event, *zones: str) -> None:
+        """Let nodes report; all of them if no zones are named."""
+        for node in elb.nodes():
+            if not zones or node.zone in zones:
+                for backend in elb.backends():
+                    backend.happened(node.key, event)
+
+    def check(self, answers: Any, seconds: float = 0.0) -> int:
+        """Let time pass and have what is due checked; say how many checks that were."""
+        self.time += seconds
+        jobs = []
+        for backend in elb.backends():
+            backend.tick(self.time)
+            jobs += [(backend, job) for job in backend.due(self.time)]
+        for backend, job in jobs:
+            backend.judge(job, answers(job) if callable(answers) else answers)
+        if self.follows:
+            self.follow()
+        return len(jobs)
+
+    def follow(self) -> None:
+        """Let nodes do what the API says."""
+        for node in elb.nodes():
+            plan = elb.as_node(node.key)
+            for backend in elb.backends() if plan and node.works else []:
+                backend.applied(node.key, plan)
+        for backend in elb.backends():
+            backend.tick(self.time)
+
+
 class Recorder:
     """The physical layer's interface; says what it was told."""
 
+    balancers: BalancerRecorder
     databases: DatabaseRecorder
 
     def __init__(self) -> None:
@@ -176,7 +235,9 @@ class Recorder:
 
 
 @pytest.fixture
-def physics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def physics(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Recorder]:
     """Extend moto for one test."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "unit")
@@ -192,6 +253,10 @@ def physics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     databases = DatabaseRecorder()
     recorder.databases = databases
     rds.install(databases)
+    recorder.balancers = BalancerRecorder()
+    elb.install(recorder.balancers)
+    authority = Authority(tmp_path_factory.mktemp("authority"), "acm", only_aws=False)
+    acm.install(authority, elb.presents)
     with mock_aws():
         yield recorder
     for owner, name in ADDED:
@@ -205,6 +270,12 @@ def physics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 def databases(physics: Recorder) -> DatabaseRecorder:
     """The physical layer of RDS."""
     return physics.databases
+
+
+@pytest.fixture
+def balancers(physics: Recorder) -> BalancerRecorder:
+    """The physical layer of load balancing."""
+    return physics.balancers
 
 
 @pytest.fixture

@@ -55,6 +55,16 @@ def test_databases_stand_in_the_table() -> None:
     ]  # fmt: skip
 
 
+def test_load_balancers_stand_in_the_table() -> None:
+    balancer = {
+        "id": "front", "state": "active", "scheme": "internal", "endpoint": "front-1.example",
+        "nodes": [],
+    }  # fmt: skip
+    lines = cli.table(status(balancers=[balancer])).splitlines()
+    assert lines[-2].split() == ["BALANCER", "STATE", "SCHEME", "NAME"]
+    assert lines[-1].split() == ["front", "active", "internal", "front-1.example"]
+
+
 def test_a_delay_of_databases_is_no_less_than_nothing() -> None:
     assert Settings.of("unit", "198.18.7.0/24", rds_delay=2.5).rds_delay == 2.5
     with pytest.raises(LabError, match="delay"):

@@ -29,6 +29,21 @@ ATTRIBUTES = {
     "moto.ec2.models.route_tables.RouteTable": {"_associations", "main_association_id"},
     "moto.ec2.models.subnets.Subnet": {"_subnet_ips", "_unused_ips", "_reserved_ips"},
     "moto.ec2.models.elastic_ip_addresses.ElasticAddress": {"eni", "instance", "association_id"},
+    "moto.acm.models.CertBundle": {"cert", "key", "chain", "status", "created_at"},
+    "moto.elbv2.models.ELBv2Backend": {"load_balancers", "target_groups"},
+    "moto.elbv2.models.FakeListener": {
+        "load_balancer_arn", "port", "protocol", "ssl_policy", "certificate", "certificates",
+    },
+    "moto.elbv2.models.FakeLoadBalancer": {
+        "name", "scheme", "security_groups", "subnets", "vpc_id", "listeners", "dns_name", "state",
+        "attrs",
+    },
+    "moto.elbv2.models.FakeTargetGroup": {
+        "name", "arn", "vpc_id", "protocol", "port", "target_type", "attributes", "matcher",
+        "load_balancer_arns", "health_check_protocol", "health_check_port", "health_check_path",
+        "health_check_interval_seconds", "health_check_timeout_seconds",
+        "healthy_threshold_count", "unhealthy_threshold_count",
+    },
     "moto.rds.models.DBInstance": {
         "status", "master_user_secret", "manage_master_user_password", "dbi_resource_id",
     },

@@ -33,6 +33,10 @@ PUBLIC = Zone(
         RecordSet("shop.test", "TXT", 30, ('"v=1"',)),
         RecordSet("two.shop.test", "A", 30, ("192.0.2.4", "192.0.2.5")),
         RecordSet("db.shop.test", "CNAME", 30, ("main.c0.us-east-1.rds.amazonaws.com",)),
+        RecordSet("lb.shop.test", "A", 60, alias="dualstack.Front-1.us-east-1.elb.amazonaws.com"),
+        RecordSet("lb.shop.test", "AAAA", 60, alias="front-1.us-east-1.elb.amazonaws.com"),
+        RecordSet("old.shop.test", "A", 60, alias="gone-1.us-east-1.elb.amazonaws.com"),
+        RecordSet("cname.shop.test", "CNAME", 30, ("front-1.us-east-1.elb.amazonaws.com",)),
     ),
 )
 OTHER = Zone("other.test", None, (RecordSet("www.other.test", "A", 30, ("192.0.2.9",)),))
@@ -40,11 +44,12 @@ SUB = Zone("api.shop.test", None, (RecordSet("api.shop.test", "A", 30, ("192.0.2
 PRIVATE = Zone("shop.test", ("vpc-1",), (RecordSet("shop.test", "A", 60, ("10.1.0.4",)),))
 ZONES = [PUBLIC, OTHER, SUB, PRIVATE]
 MAIN = "main.c0.us-east-1.rds.amazonaws.com"
-ENDPOINTS = {MAIN: "10.1.1.4"}
+FRONT = "front-1.us-east-1.elb.amazonaws.com"
+ENDPOINTS = {MAIN: ("10.1.1.4",), FRONT: ("192.0.2.50", "192.0.2.51")}
 
 
 def values(name: str, kind: str = "A", vpc: str | None = None) -> list[str] | str | None:
-    answer = lookup(ZONES, name, kind, vpc)
+    answer = lookup(ZONES, name, kind, vpc, ENDPOINTS)
     if answer is None:
         return None
     return [value for *_, value in answer.records] if answer.code == "NOERROR" else answer.code
@@ -69,6 +74,9 @@ def values(name: str, kind: str = "A", vpc: str | None = None) -> list[str] | st
         ("none.shop.test", "A", None, "NXDOMAIN"),
         ("none.b.shop.test", "A", None, "NXDOMAIN"),
         ("two.shop.test", "A", None, ["192.0.2.4", "192.0.2.5"]),
+        ("lb.shop.test", "A", None, ["192.0.2.50", "192.0.2.51"]),
+        ("lb.shop.test", "AAAA", None, []),
+        ("old.shop.test", "A", None, []),
         ("api.shop.test", "A", None, ["192.0.2.7"]),
         ("shop.test", "A", "vpc-1", ["10.1.0.4"]),
         ("shop.test", "A", "vpc-2", ["192.0.2.1"]),
@@ -98,6 +106,10 @@ def test_the_machine_learns_addresses_of_public_names_alone() -> None:
         "www.other.test": "192.0.2.9",
         "www.shop.test": "192.0.2.1",
     }
+
+
+def test_the_machine_learns_aliases_of_load_balancers() -> None:
+    assert resolve_public(ZONES, ENDPOINTS)["lb.shop.test"] == "192.0.2.50"
 
 
 @pytest.mark.parametrize(
@@ -159,9 +171,23 @@ def test_a_reply_on_the_wire() -> None:
         ),
         ("db.shop.test", "CNAME", [("db.shop.test", "CNAME", 30, MAIN)]),
         ("other.c0.us-east-1.rds.amazonaws.com", "A", "NXDOMAIN"),
+        (FRONT, "A", [(FRONT, "A", 60, "192.0.2.50"), (FRONT, "A", 60, "192.0.2.51")]),
+        (FRONT, "AAAA", []),
+        ("other-1.us-east-1.elb.amazonaws.com", "A", "NXDOMAIN"),
+        (
+            "cname.shop.test",
+            "A",
+            [
+                ("cname.shop.test", "CNAME", 30, FRONT + "."),
+                (FRONT, "A", 60, "192.0.2.50"),
+                (FRONT, "A", 60, "192.0.2.51"),
+            ],
+        ),
     ],
 )
-def test_a_databases_name_leads_to_it(name: str, kind: str, expected: object) -> None:
+def test_names_of_services_lead_to_what_is_behind_them(
+    name: str, kind: str, expected: object
+) -> None:
     answer = resolver().answer(name, kind, "10.1.0.4")
     assert answer is not None
     found = list(answer.records) if answer.code == "NOERROR" else answer.code

@@ -1,0 +1,180 @@
+"""A load balancer and its nodes, as the API describes them."""
+
+from __future__ import annotations
+
+import secrets
+from enum import Enum
+from typing import Any, Protocol
+
+from moto.elbv2 import models
+from moto.elbv2.ssl_policies import SSL_POLICIES
+
+from lab import haproxy
+from lab.elb.rules import BALANCER_ATTRIBUTES, groups_of, rule_of
+from lab.hosts import Event
+
+
+class NodeState(Enum):
+    """Where a node is in its life."""
+
+    STARTING = "starting"
+    UP = "up"
+    DOWN = "down"
+    LEAVING = "leaving"
+    FAILED = "failed"
+
+
+class Physics(Protocol):
+    """The physical layer as the API sees it."""
+
+    def now(self) -> float:
+        """Return the time in seconds since some moment."""
+
+    def addresses(self) -> set[str]:
+        """Return the private addresses of all nodes that are not gone yet."""
+
+    def launch(self, node: Any) -> None:
+        """Make a node."""
+
+    def remove(self, node: Any) -> None:
+        """Shut a node down and remove it."""
+
+
+class BalancerNode:
+    """What stands in one subnet for a load balancer.
+
+    joined: it has seen all targets once; until then it serves nobody while others do. passing: to
+    which targets, by group and name in the data plane, it really passes on requests.
+    """
+
+    def __init__(self, subnet: Any, interface: Any) -> None:
+        self.key = "lb-" + secrets.token_hex(9)[:17]
+        self.subnet = subnet
+        self.interface = interface
+        self.state = NodeState.STARTING
+        self.joined = False
+        self.passing: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def works(self) -> bool:
+        """Say whether it passes on requests."""
+        return self.state is NodeState.UP
+
+    @property
+    def address(self) -> str:
+        """Where clients reach it."""
+        return str(self.interface.public_ip or self.interface.private_ip_address)
+
+    @property
+    def zone(self) -> str:
+        """Its Availability Zone."""
+        return str(self.subnet.availability_zone)
+
+
+class LabLoadBalancer(models.FakeLoadBalancer):
+    """moto's load balancer, of nodes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.nodes: list[BalancerNode] = []
+        self.was_active = False
+        self.attrs = {key: a.default for key, a in BALANCER_ATTRIBUTES.items()}
+
+    def activate(self) -> None:
+        """Do nothing: it is active when its nodes are."""
+
+    @property
+    def groups(self) -> list[str]:
+        """The target groups that its rules pass on to."""
+        found = (
+            arn
+            for listener in self.listeners.values()
+            for rule in listener.rules.values()
+            for action in rule.actions
+            for arn in groups_of(action.data)
+        )
+        return list(dict.fromkeys(found))
+
+    @property
+    def seeing(self) -> list[BalancerNode]:
+        """The nodes whose view of targets counts: those in service, or all that work."""
+        working = [node for node in self.nodes if node.works]
+        return [node for node in working if node.joined] or working
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where its name leads: to the nodes in service; to all if none is."""
+        serving = [node for node in self.nodes if node.works and node.joined]
+        return tuple(node.address for node in serving or self.nodes)
+
+    def take_up(self, node: BalancerNode, event: Event) -> None:
+        """Take up what a node reports."""
+        if event is Event.FAILED:
+            node.state = NodeState.FAILED
+        elif node.state is not NodeState.LEAVING:
+            node.state = NodeState.UP if event is Event.RUNNING else NodeState.DOWN
+        if not node.works:
+            node.joined, node.passing = False, frozenset()
+        if self.state == "provisioning":
+            if any(n.state is NodeState.FAILED for n in self.nodes):
+                self.state = "failed"
+            elif self.nodes and all(n.works for n in self.nodes):
+                self.state, self.was_active = "active", True
+                for each in self.nodes:
+                    each.joined = True
+
+    # --- its data plane
+    def as_node(self, backend: Any, key: str) -> haproxy.Node:
+        """Return what a node does."""
+        groups = [backend.target_groups[arn] for arn in self.groups if arn in backend.target_groups]
+        pools = {group.arn: group.pool for group in groups}
+        return haproxy.Node(
+            listeners=tuple(
+                made
+                for listener in sorted(self.listeners.values(), key=lambda each: int(each.port))
+                if (made := self._listener(backend, listener, pools))
+            ),
+            pools=tuple(group.as_pool(key) for group in groups),
+            behaviour=self._behaviour(),
+        )
+
+    def _listener(
+        self, backend: Any, listener: models.FakeListener, pools: dict[str, str]
+    ) -> haproxy.Listener | None:
+        """Return a listener; None if it has no certificate left, for it never speaks without."""
+        rules = sorted(
+            listener.rules.values(),
+            key=lambda rule: (rule.priority == "default", _number(rule.priority)),
+        )
+        secure = listener.protocol == "HTTPS"
+        certificates = tuple(filter(None, map(backend.pem, listener.certificates)))
+        if secure and not certificates:
+            return None
+        versions = sorted(SSL_POLICIES[listener.ssl_policy]["ssl_protocols"]) if secure else []
+        # What is older than 1.2 the data plane's TLS library does not speak any more.
+        modern = [v if v != "TLSv1" else "TLSv1.0" for v in versions]
+        return haproxy.Listener(
+            port=int(listener.port),
+            rules=tuple(rule_of(rule.conditions, rule.actions, pools) for rule in rules),
+            certificates=certificates if secure else (),
+            tls=(min(modern), max(modern)) if modern else ("TLSv1.2", "TLSv1.3"),
+        )
+
+    def _behaviour(self) -> haproxy.Behaviour:
+        http = "routing.http."
+
+        def on(name: str) -> bool:
+            return self.attrs[name] == "true"
+
+        return haproxy.Behaviour(
+            idle=int(self.attrs["idle_timeout.timeout_seconds"]),
+            http2=on("routing.http2.enabled"),
+            forwarded_for=self.attrs[f"{http}xff_header_processing.mode"],
+            client_port=on(f"{http}xff_client_port.enabled"),
+            drop_invalid=on(f"{http}drop_invalid_header_fields.enabled"),
+            tls_headers=on(f"{http}x_amzn_tls_version_and_cipher_suite.enabled"),
+        )
+
+
+def _number(priority: Any) -> int:
+    return 0 if priority == "default" else int(priority)

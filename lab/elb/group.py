@@ -1,0 +1,199 @@
+"""A target group, and what is registered with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from moto.ec2.models import ec2_backends
+from moto.elbv2 import models
+
+from lab import haproxy
+from lab.elb.health import NOT_REGISTERED, Health, Situation, View, chosen, health
+from lab.elb.rules import GROUP_ATTRIBUTES
+
+Key = tuple[str, int]
+
+
+class Target:
+    """One registration: a host or an address, and a port.
+
+    views: what each node has seen of it. before: what it was for a node until it became healthy.
+    due: when each node looks again. until: when it is gone, if it is draining.
+    """
+
+    def __init__(self, identifier: str, port: int) -> None:
+        self.id = identifier
+        self.port = port
+        self.views: dict[str, View] = {}
+        self.before: dict[str, View] = {}
+        self.due: dict[str, float] = {}
+        self.until: float | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells it from others in its group."""
+        return self.id, self.port
+
+    @property
+    def name(self) -> str:
+        """Its name in the data plane."""
+        return f"{self.id}:{self.port}"
+
+    def forget(self) -> None:
+        """Begin anew with health checks."""
+        for seen in (self.views, self.before, self.due):
+            seen.clear()
+
+
+class LabTargetGroup(models.FakeTargetGroup):
+    """moto's target group whose targets are really checked."""
+
+    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(name, *args, **kwargs)
+        self.attributes: Any = {key: a.default for key, a in GROUP_ATTRIBUTES.items()}
+        self.registered: dict[Key, Target] = {}
+        self.asked: dict[str, Any] = {}
+
+    # moto only ever adds to it.
+    @property
+    def load_balancer_arns(self) -> list[str]:
+        """The load balancers that use the group."""
+        backend: Any = models.elbv2_backends[self.account_id][self.region_name]
+        return [
+            balancer.arn
+            for balancer in backend.load_balancers.values()
+            if self.arn in balancer.groups
+        ]
+
+    @load_balancer_arns.setter
+    def load_balancer_arns(self, _: list[str]) -> None: ...
+
+    @property
+    def balancer(self) -> Any:
+        """The load balancer that uses the group, if there is one."""
+        backend: Any = models.elbv2_backends[self.account_id][self.region_name]
+        return next((backend.load_balancers[arn] for arn in self.load_balancer_arns), None)
+
+    @property
+    def pool(self) -> str:
+        """The group's name in the data plane."""
+        return ".".join(self.arn.split("/")[-2:])
+
+    @property
+    def delay(self) -> int:
+        """How many seconds a target drains."""
+        return int(self.attributes["deregistration_delay.timeout_seconds"])
+
+    # --- registration
+    def enter(self, target: Target) -> None:
+        """Register a target; one that is draining comes back as a new one."""
+        before = self.registered.get(target.key)
+        if before is None or before.until is not None:
+            self.registered[target.key] = target
+
+    def leave(self, key: Key, now: float) -> None:
+        """Deregister a target: it drains if anybody could still be talking to it."""
+        target = self.registered.get(key)
+        if target is None or target.until is not None:
+            return
+        if self.delay and self.situation(target).unused is None:
+            target.until = now + self.delay
+        else:
+            del self.registered[key]
+
+    def expire(self, now: float) -> None:
+        """Forget what has drained."""
+        for key, target in list(self.registered.items()):
+            if target.until is not None and now >= target.until:
+                del self.registered[key]
+
+    def deregister_terminated_instances(self, instance_ids: list[str]) -> None:
+        """Leave it to the backend: moto keeps them draining for ever."""
+
+    # --- health
+    def instance(self, target: Target) -> Any:
+        """Return a target's instance, if it is one."""
+        if self.target_type != "instance":
+            return None
+        return self._ec2.get_instance_by_id(target.id)
+
+    def address(self, target: Target) -> str | None:
+        """Return where a target is."""
+        if self.target_type != "instance":
+            return target.id
+        instance = self.instance(target)
+        address = instance.private_ip if instance else None
+        return str(address) if address else None
+
+    def situation(self, target: Target) -> Situation:
+        """Return what the API knows of a target."""
+        balancer, instance = self.balancer, self.instance(target)
+        gone = self.target_type == "instance" and instance is None
+        return Situation(
+            draining=target.until is not None,
+            attached=balancer is not None,
+            stopped=gone or (instance is not None and instance.state in ("stopped", "terminated")),
+            zone=instance.placement.zone if instance else None,
+            zones=[subnet.availability_zone for subnet in balancer.subnets] if balancer else (),
+        )
+
+    def health_of(self, key: Key) -> Health:
+        """Return a target's health as the API tells it."""
+        target = self.registered.get(key)
+        if target is None:
+            return NOT_REGISTERED
+        balancer = self.balancer
+        nodes = balancer.seeing if balancer else []
+        views = [self.seen(target, node) for node in nodes]
+        blind = balancer is not None and balancer.was_active and not nodes
+        return health(self.situation(target), views, blind)
+
+    def seen(self, target: Target, node: Any) -> View:
+        """Return a node's view of a target, but healthy only once it gets requests."""
+        view = target.views.get(node.key, View())
+        if view.state == "healthy" and (self.pool, target.name) not in node.passing:
+            return target.before.get(node.key, view)
+        return view
+
+    def usable(self) -> Iterator[Target]:
+        """Yield targets that get checks, and requests if they pass."""
+        for target in self.registered.values():
+            if self.situation(target).unused is None:
+                yield target
+
+    def as_pool(self, node: str) -> haproxy.Pool:
+        """Return the group as one node knows it."""
+        live = {t.name: t.views.get(node, View()).state for t in self.usable()}
+        ready = chosen(live)
+        attributes = self.attributes
+        sticky = attributes["stickiness.enabled"] == "true"
+        seconds = int(attributes["stickiness.lb_cookie.duration_seconds"])
+        return haproxy.Pool(
+            name=self.pool,
+            secure=self.protocol == "HTTPS",
+            algorithm=attributes["load_balancing.algorithm.type"],
+            sticky=seconds if sticky else 0,
+            slow_start=int(attributes["slow_start.duration_seconds"]),
+            servers=tuple(
+                haproxy.Server(target.name, address, target.port, target.name in ready)
+                for target in self.registered.values()
+                if target.name in live or target.until is not None
+                if (address := self.address(target)) is not None
+            ),
+        )
+
+    def health_port(self, target: Target | Key) -> int:
+        """Return the port at which a target is checked."""
+        port = target[1] if isinstance(target, tuple) else target.port
+        own = str(self.health_check_port)
+        return port if own == "traffic-port" else int(own)
+
+    @property
+    def _ec2(self) -> Any:
+        return ec2_backends[self.account_id][self.region_name]
+
+
+def keys(group: LabTargetGroup, targets: Iterable[dict[str, Any]]) -> list[Key]:
+    """Return the targets that a request names; without a port the group's is meant."""
+    return [(t["Id"], int(t.get("Port") or group.port)) for t in targets]
