@@ -176,6 +176,7 @@ def test_kinto_from_the_index_of_python(host: Host) -> None:
     assert (status, answer["data"]["text"]) == (200, "kept")
 
 
+@pytest.mark.thorough
 def test_unleash_from_the_index_of_npm(host: Host) -> None:
     """The same at a port of its own, with migrations past the pooler."""
     output = host.deploy("unleash", "--tags=database,pooler,web")

@@ -273,6 +273,7 @@ def test_an_archive_that_fails_shows(database: Host, stage_lab: TestLab) -> None
     assert database.run(f"systemctl is-failed {UNIT}", check=False).strip() == "inactive"
 
 
+@pytest.mark.thorough
 def test_a_lost_host_comes_back_with_its_data(
     written: object, database: Host, stage_lab: TestLab
 ) -> None:

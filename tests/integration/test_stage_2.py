@@ -1,6 +1,7 @@
 """From stage 1 to stage 2 while customers shop: the database goes to a host of its own, and back.
 
-The tests stand in the order of the move, and go on from the environment of test_stage_1.py.
+The tests stand in the order of the move, and go on from the environment of test_stage_1.py. On each
+change tests/faults/test_moves.py climbs this stage, and test_stage_3.py goes there and back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.support.moved import (
 from tests.support.playbook import WITHOUT_ROLES, Run, play, succeed
 from tests.support.probe import port_answers
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.thorough]
 
 STAGE = "stage_2_split_tiers.yml"
 BACK, FINISH = "operations/move_back.yml", "operations/finish_move.yml"

@@ -1,10 +1,12 @@
-"""From stage 2 to stage 3 while customers shop: the database goes to RDS, and back.
+"""To stage 3 while customers shop: the database goes to RDS, and back.
 
-The tests stand in the order of the move, and go on from where test_stage_2.py has ended.
+The tests stand in the order of the move, and go on from where the files before have ended: from
+stage 1, or from stage 2 where test_stage_2.py was run.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +44,15 @@ def orders_as_served(lab: TestLab) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def moved(bank: Bank, stage_lab: TestLab) -> Moved:
+def source(stands: None, stage_lab: TestLab) -> str:
+    """The host that has the data before: its own, or the one box."""
+    own = [{"Name": "tag:ascent:name", "Values": ["database"]}]
+    found = stage_lab.client("ec2").describe_addresses(Filters=own)["Addresses"]
+    return "database" if found else "box"
+
+
+@pytest.fixture(scope="module")
+def moved(source: str, bank: Bank, stage_lab: TestLab) -> Moved:
     return under_customers(stage_lab, DOMAIN, STAGE)
 
 
@@ -64,19 +74,21 @@ def finished(forward: Moved, stage_lab: TestLab) -> Run:
     return succeed(stage_lab, FINISH)
 
 
-def test_the_plan_tells_what_would_be_made_and_moved(stands: None, stage_lab: TestLab) -> None:
+def test_the_plan_tells_what_would_be_made_and_moved(source: str, stage_lab: TestLab) -> None:
     before = aws_state.snapshot(stage_lab)
     run = succeed(stage_lab, STAGE, "--check", "--diff", *WITHOUT_ROLES)
     told = " ".join(run.output.split())
-    assert "Would copy shop from database to managed" in told
+    assert f"Would copy shop from {source} to managed" in told
     assert "create db instance managed" in told
     assert aws_state.snapshot(stage_lab) == before
     assert stage_lab.client("rds").describe_db_instances()["DBInstances"] == []
 
 
-def test_the_database_moves_while_customers_shop(moved: Moved, stage_lab: TestLab) -> None:
+def test_the_database_moves_while_customers_shop(
+    moved: Moved, source: str, stage_lab: TestLab
+) -> None:
     moved.lost_nothing(orders_as_served(stage_lab))
-    assert (moved.report["from"], moved.report["at"]) == ("database", "managed")
+    assert (moved.report["from"], moved.report["at"]) == (source, "managed")
 
 
 def test_it_is_made_as_it_should_be(moved: Moved, stage_lab: TestLab) -> None:
@@ -107,16 +119,35 @@ def test_poolers_speak_to_it_by_tls_alone(moved: Moved, stage_lab: TestLab) -> N
     assert as_the_application(box, f"BEGIN; SET LOCAL ROLE NONE; {mine}; COMMIT") == "t|TLSv1.3"
 
 
-def test_the_server_that_was_left_follows(moved: Moved, stage_lab: TestLab) -> None:
+def test_the_server_that_was_left_follows(moved: Moved, source: str, stage_lab: TestLab) -> None:
     newest = as_the_application(host(stage_lab, "box"), "SELECT max(id) FROM orders")
-    left = host(stage_lab, "database")
+    left = host(stage_lab, source)
     assert ask(left, f"SELECT count(*) FROM orders WHERE id = {newest}") == "1"
 
 
-def test_the_way_back_loses_nothing_either(returned: Moved, stage_lab: TestLab) -> None:
-    stored = ask(host(stage_lab, "database"), "SELECT id FROM orders").split()
+def test_the_schema_is_frozen_and_says_why(moved: Moved, stage_lab: TestLab) -> None:
+    told = as_the_application(host(stage_lab, "box"), "CREATE TABLE t (id int)")
+    assert "being moved to another server: its schema is frozen" in told
+    assert "change_schema" in told
+
+
+def test_a_change_of_the_schema_reaches_both_sides(
+    moved: Moved, source: str, stage_lab: TestLab, tmp_path: Path
+) -> None:
+    file = tmp_path / "change.sql"
+    file.write_text("ALTER TABLE orders ADD COLUMN colour text NOT NULL DEFAULT 'none';")
+    succeed(stage_lab, "operations/change_schema.yml", "-e", f"ascent_schema_file={file}")
+    one = "SELECT colour FROM orders LIMIT 1"
+    assert as_the_application(host(stage_lab, "box"), one) == "none"
+    assert ask(host(stage_lab, source), one) == "none"
+
+
+def test_the_way_back_loses_nothing_either(
+    returned: Moved, source: str, stage_lab: TestLab
+) -> None:
+    stored = ask(host(stage_lab, source), "SELECT id FROM orders").split()
     returned.lost_nothing(set(stored))
-    assert (returned.report["from"], returned.report["at"]) == ("managed", "database")
+    assert (returned.report["from"], returned.report["at"]) == ("managed", source)
 
 
 def test_and_forth_again(forward: Moved, stage_lab: TestLab) -> None:
@@ -125,16 +156,16 @@ def test_and_forth_again(forward: Moved, stage_lab: TestLab) -> None:
 
 
 def test_a_finished_move_has_left_a_snapshot_that_was_read(
-    finished: Run, stage_lab: TestLab
+    finished: Run, source: str, stage_lab: TestLab
 ) -> None:
     rds = stage_lab.client("rds")
     assert [one["DBInstanceIdentifier"] for one in rds.describe_db_instances()["DBInstances"]] == [
         INSTANCE
     ]
     assert rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
-    left = host(stage_lab, "database")
+    left = host(stage_lab, source)
     assert left.run("ss -ltnH | grep -c :5432 || true").strip() == "0"
-    assert not port_answers(public_address(stage_lab, "database"), 5432, seconds=1.0)
+    assert not port_answers(public_address(stage_lab, source), 5432, seconds=1.0)
 
 
 def test_poolers_check_its_certificate_from_then_on(finished: Run, stage_lab: TestLab) -> None:

@@ -1,9 +1,9 @@
-"""Keeps the compiled form of what Ansible sends to this host, from one module to the next.
+"""Keeps the compiled form of the modules that Ansible runs here, from one to the next.
 
-Ansible sends each module with its libraries in a zip archive, and Python unpacks and compiles what
-it imports from one each time anew: nearly half of what a module costs. Here what is the same by
-its name, size and checksum gives the code that it gave before. Virtual environments do not load
-this file.
+Ansible packs each module with its libraries into a zip archive, and Python unpacks and compiles
+what it imports from one each time anew: nearly half of what a module costs. Here what is the same
+by its name, size and checksum gives the code that it gave before. The lab's hosts have this file,
+and the virtualenv of a checkout, where tools/setup puts it for what runs on the controller.
 
 It is loaded whenever Python starts, so it imports nothing that takes time.
 """
@@ -19,7 +19,9 @@ TYPE_CHECKING = False  # typing takes time
 if TYPE_CHECKING:
     from types import CodeType
 
-CACHE = f"/var/cache/ascent-lab/{sys.implementation.cache_tag}"
+OWN = sys.prefix != sys.base_prefix  # a virtualenv's
+_FOLDER = f"{sys.prefix}/.compiled" if OWN else "/var/cache/ascent-lab"
+CACHE = f"{_FOLDER}/{sys.implementation.cache_tag}"
 
 _plain = zipimport._get_module_code  # type: ignore[attr-defined]
 
@@ -49,8 +51,8 @@ def module_code(importer: zipimport.zipimporter, name: str) -> tuple[CodeType, b
 
 
 def _keep(path: str, code: CodeType) -> None:
-    """Write it down for the next time. Nobody but root may say what root runs."""
-    if os.geteuid() != 0:
+    """Write it down for the next time. Only who owns what runs may say what it runs."""
+    if os.geteuid() != (os.stat(sys.prefix).st_uid if OWN else 0):  # noqa: PTH116
         return
     draft = f"{path}.{os.getpid()}"
     try:
