@@ -303,6 +303,15 @@ class Mover:
         """
         found = self.standing(origin, other)
         here, there = (origin, other) if found.here is self.origin else (other, origin)
+        tables = replication.tables(here)
+        if lacking := sorted(set(tables) - set(replication.tables(there))):
+            raise MoveError(
+                f"{found.there.name} lacks {', '.join(lacking[:10])}, which {found.here.name} has: "
+                "the schema was changed past the move, and their rows are nowhere else. Nothing "
+                f"was switched. Drop them at {found.here.name}, make them by "
+                "operations/change_schema.yml, which does so on both sides, and run again; or "
+                "stay, and finish the move."
+            )
         replication.relax(there, found.here.slot)
         analyzed, refused = replication.analyze(there)
         if analyzed:
@@ -315,7 +324,7 @@ class Mover:
         with found.here.connect() as source, found.there.connect() as target:
             names = (found.here.name, found.there.name)
             verifier = Verifier(source, target, names, self._say, sample=self._sample)
-            result = verifier.run(replication.tables(here))
+            result = verifier.run(tables)
         ledger.note(
             here,
             "verification",
