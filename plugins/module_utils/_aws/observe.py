@@ -514,7 +514,8 @@ def written_listener(item: dict[str, Any], groups: dict[str, str]) -> str:
         leads = f"redirect {config.get('Protocol')}:{config.get('Port')}"
     else:
         leads = str(action["Type"])
-    return listener(item["Port"], item["Protocol"], leads, item.get("SslPolicy") or "")
+    policy = item.get("SslPolicy") if item["Protocol"] in ("HTTPS", "TLS") else None
+    return listener(item["Port"], item["Protocol"], leads, policy or "")
 
 
 def certificates(api: Api, environment: str) -> list[Resource]:
