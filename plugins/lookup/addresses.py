@@ -43,10 +43,15 @@ from ansible.plugins.lookup import LookupBase
 
 def addresses(name: str) -> list[str]:
     """Return the addresses of a name, none when it leads nowhere."""
-    try:
-        # The dot at the end: the name as it stands, without the machine's search list.
-        found = socket.getaddrinfo(f"{name.rstrip('.')}.", 443, type=socket.SOCK_STREAM)
-    except OSError:
+    # The dot at the end: the name as it stands, without the machine's search list. A hosts file knows
+    # no such dot.
+    for asked in (f"{name.rstrip('.')}.", name.rstrip(".")):
+        try:
+            found = socket.getaddrinfo(asked, 443, type=socket.SOCK_STREAM)
+        except OSError:
+            continue
+        break
+    else:
         return []
     return sorted({str(item[4][0]) for item in found})
 

@@ -31,6 +31,9 @@ KINDS = (
     "db_instance",
     "instance",
     "elastic_ip",
+    "certificate",
+    "target_group",
+    "load_balancer",
     "dns_zone",
     "dns_record",
 )
@@ -49,11 +52,16 @@ ROLES = {
     "db_instance": "managed_database",
     "instance": "instances",
     "elastic_ip": "instances",
+    "certificate": "load_balancer",
+    "target_group": "load_balancer",
+    "load_balancer": "load_balancer",
     "dns_zone": "dns",
     "dns_record": "dns",
 }
 # Seconds that a resolver may keep a name's address: a change of stage shall be seen soon.
 NAME_TTL = 60
+# TLS 1.2 and 1.3 (Application Load Balancer's guide, "Security policies").
+TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 # A name goes into DNS labels, IAM and bucket names: RFC 1035 letters, and short enough for
 # `ascent-<name>-backup-<account>` to stay below S3's 63 characters.
 ENVIRONMENT_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,19}[a-z0-9]")
@@ -334,6 +342,81 @@ def managed_database(
     }
 
 
+def balancer_name(environment: str, name: str) -> str:
+    """Return what Elastic Load Balancing calls a load balancer, and its target group.
+
+    32 characters at most (API reference, "CreateLoadBalancer"). Raises DescriptionError.
+    """
+    found = f"{environment}-{name}"
+    if len(found) > 32:
+        raise DescriptionError(f"load balancer {name}: '{found}' has more than 32 characters")
+    return found
+
+
+def listener(port: int, protocol: str, action: str, policy: str = "") -> str:
+    """Return the one written form of a listener, such as `443 HTTPS forward front <policy>`.
+
+    action: `forward <target group>`, or `redirect <protocol>:<port>`.
+    """
+    return " ".join(word for word in (str(port), protocol, action, policy) if word)
+
+
+def load_balancer(
+    wish: dict[str, Any], environment: str, zones: list[str], groups: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return certificate, target group and load balancer of an Application Load Balancer, by kind.
+
+    Times are in seconds. With TLS its nodes speak TLS to the targets, too, and plain HTTP leads
+    there. Raises DescriptionError.
+    """
+    name = wish["name"]
+    balancer_name(environment, name)
+    missing = [group for group in wish["security_groups"] if group not in groups]
+    if missing:
+        raise DescriptionError(f"load balancer {name} names no such security group: {missing}")
+    if len(zones) < 2:
+        raise DescriptionError(f"load balancer {name}: AWS wants two zones, not {zones}")
+    tls = bool(wish.get("tls", True))
+    protocol, port = ("HTTPS", 443) if tls else ("HTTP", 80)
+    given = wish.get("certificate_arn", "")
+    health = {
+        "path": "/", "interval": 10, "timeout": 5, "healthy": 2, "unhealthy": 2,
+        "matcher": "200-299",
+        **wish.get("health", {}),
+    }  # fmt: skip
+    forward = f"forward {name}"
+    found: dict[str, dict[str, Any]] = {}
+    if tls and not given:
+        found["certificate"] = {"names": sorted(wish["names"])}
+    found["target_group"] = {
+        "vpc": environment,
+        "target_type": "instance",
+        "protocol": protocol,
+        "port": port,
+        "health": {
+            key: value if key in ("path", "matcher") else int(value)
+            for key, value in health.items()
+        },
+        "deregistration_delay": int(wish.get("deregistration_delay", 60)),
+    }
+    found["load_balancer"] = {
+        "scheme": "internet-facing",
+        "subnets": sorted(f"{wish['subnets']}-{zone}" for zone in zones),
+        "security_groups": sorted(wish["security_groups"]),
+        "listeners": [
+            listener(80, "HTTP", "redirect HTTPS:443"),
+            listener(443, "HTTPS", forward, wish.get("tls_policy", TLS_POLICY)),
+        ]
+        if tls
+        else [listener(80, "HTTP", forward)],
+        "certificate": given or (f"certificate {name}" if tls else None),
+        "idle_timeout": int(wish.get("idle_timeout", 60)),
+        "drop_invalid_headers": True,
+        "deletion_protection": True,
+    }
+    return found
+
+
 def key_material(public_key: str) -> str:
     """Return type and body of an OpenSSH public key, without its comment."""
     return " ".join(public_key.split()[:2])
@@ -449,15 +532,23 @@ def desired(
     for host in description["hosts"]:
         if host.get("elastic_ip"):
             add("elastic_ip", host["name"], {"instance": host["name"]})
+    for balancer in description.get("load_balancers", []):
+        wish = {"names": [name.rstrip(".").lower() for name in description["names"]], **balancer}
+        for kind, attributes in load_balancer(wish, environment, zones, groups).items():
+            add(kind, balancer["name"], attributes)
     zone = description["dns_zone"].rstrip(".").lower()
     add("dns_zone", zone, {})
+    doors = description["front_door"]
+    if isinstance(doors, str):
+        if doors not in [balancer["name"] for balancer in description.get("load_balancers", [])]:
+            raise DescriptionError(f"the front door is no such load balancer: {doors}")
+        # An alias has the TTL of the load balancer's own name, 60 seconds.
+        leads: dict[str, Any] = {"alias": f"load balancer {doors}"}
+    else:
+        values = sorted(known.get(host, f"address of {host}") for host in doors)
+        leads = {"ttl": NAME_TTL, "values": values}
     for record in description["names"]:
-        doors = description["front_door"]
-        add(
-            "dns_record",
-            f"{record.rstrip('.').lower()} A",
-            {"ttl": NAME_TTL, "values": sorted(known.get(h, f"address of {h}") for h in doors)},
-        )
+        add("dns_record", f"{record.rstrip('.').lower()} A", leads)
     return resources
 
 
@@ -474,6 +565,11 @@ BY_HAND = {
     ("db_instance", "size"): "a new size needs a restart: change it in a maintenance window",
     ("db_instance", "encrypted"): "encryption is fixed for life: move the data to another database",
     ("db_parameter_group", "family"): "a family is fixed for life: it goes with the version",
+    ("target_group", "vpc"): "a target group's VPC is fixed for life: use a new environment",
+    ("target_group", "target_type"): "a target group's type is fixed for life: replace it",
+    ("target_group", "protocol"): "a target group's protocol is fixed for life: replace it",
+    ("target_group", "port"): "a target group's port is fixed for life: replace it",
+    ("load_balancer", "scheme"): "a load balancer's scheme is fixed for life: replace it",
     ("instance", "profile"): "another profile was attached by hand: replace it in the console",
 }
 
@@ -585,15 +681,16 @@ def taken_names(names: list[str], found: list[Resource]) -> dict[str, str]:
     kind, which would win over ours (CNAME) or stand beside it (AAAA).
     """
     own = {item["facts"]["address"] for item in found if item["kind"] == "elastic_ip"}
-    records = {
-        item["name"].removesuffix(" A"): item["attributes"]["values"]
-        for item in found
-        if item["kind"] == "dns_record"
-    }
+    records: dict[str, list[str]] = {}
     others: dict[str, str] = {}
     for item in found:
         if item["kind"] == "dns_zone":
             others |= item.get("facts", {}).get("others", {})
+        elif item["kind"] == "dns_record" and "alias" not in item["attributes"]:
+            records[item["name"].removesuffix(" A")] = item["attributes"]["values"]
+        elif item["kind"] == "dns_record" and item.get("facts", {}).get("target"):
+            # Of a load balancer of ours the reader has made its name.
+            others[item["name"].removesuffix(" A")] = f"A {item['facts']['target']}"
     taken: dict[str, str] = {}
     for written in names:
         name = written.rstrip(".").lower()

@@ -79,6 +79,9 @@ MENDING = {
     "s3:DeleteObjectVersion",
     # A zone that is named later.
     "rds:ModifyDBSubnetGroup",
+    # Of another environment's load balancers and certificates: whose are they?
+    "acm:ListTagsForCertificate",
+    "elasticloadbalancing:DescribeTags",
     # RDS asks for it in the operator's name, when a subnet group or a database is made.
     "ec2:DescribeAccountAttributes",
 }

@@ -69,6 +69,31 @@ class TestNginx:
         text = render("nginx.conf", web_request_rate=0, web_client_connections=0)
         assert not re.search("limit_(req|conn)|geo |429", text)
 
+    def test_load_balancers_are_believed_and_nobody_else(self) -> None:
+        text = render("nginx.conf", web_trusted_proxies=["10.42.0.0/16"])
+        assert {"set_real_ip_from 10.42.0.0/16;", "real_ip_header X-Forwarded-For;"} <= set(
+            lines(text)
+        )
+        assert "proxy_set_header X-Forwarded-Proto $client_scheme;" in lines(text)
+        alone = render("nginx.conf")
+        assert "proxy_set_header X-Forwarded-Proto $scheme;" in lines(alone)
+        assert not re.search("real_?ip|stub_status|unready", alone)
+
+    def test_tells_its_requests_in_flight_to_those_who_are_named(self) -> None:
+        text = render("nginx.conf", web_status_port=8081, web_status_allowed=["192.0.2.0/24"])
+        status = servers(text)[1]
+        assert "listen 8081;" in lines(status)
+        allowed = [line for line in lines(status) if line.startswith(("allow", "deny"))]
+        assert allowed == ["allow 127.0.0.1;", "allow 192.0.2.0/24;", "deny all;"]
+
+    def test_is_unready_before_it_stops(self) -> None:
+        other = servers(render("nginx.conf", web_unready_seconds=20))[0]
+        assert "if (-e /run/shop/unready) {" in lines(other)
+        unit = lines(render("unready.service", web_unready_seconds=20))
+        assert "Requires=nginx.service" in unit
+        assert "TimeoutStopSec=35" in unit
+        assert any(line.startswith("ExecStop=") and line.endswith("sleep 20'") for line in unit)
+
     def test_slow_clients_have_their_time(self) -> None:
         text = render("nginx.conf", web_client_header_timeout=3, web_client_body_timeout=4)
         assert {"client_header_timeout 3s;", "client_body_timeout 4s;"} <= set(lines(text))

@@ -140,3 +140,26 @@ def test_no_request_is_lost_when_ports_change(
             "board.service",
             f"board@{instance}.service",
         ]
+
+
+def test_a_load_balancer_is_believed_and_nobody_else(root: Root) -> None:
+    ask_from = "curl -sf --interface {} -H 'X-Forwarded-For: 203.0.113.9' -H 'Host: board.test' http://127.0.0.1/"
+    assert json.loads(root(ask_from.format("127.0.0.2")))["client"] == "203.0.113.9"
+    assert json.loads(root(ask_from.format("127.0.0.1")))["client"] == "127.0.0.1"
+
+
+def test_it_tells_what_is_in_flight(root: Root) -> None:
+    assert root("curl -sf http://127.0.0.1:8081/status").startswith("Active connections:")
+
+
+def test_it_is_unready_while_it_serves_on_and_then_stops(host: Any, root: Root) -> None:
+    by_address = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/up"
+    assert root(by_address) == "200"
+    root("systemctl stop --no-block nginx")
+    try:
+        root(f"timeout 5 sh -c 'until test $({by_address}) = 503; do sleep 0.1; done'")
+        assert ask(root)["mode"] == "production"
+        root("timeout 30 sh -c 'while systemctl is-active -q nginx; do sleep 0.2; done'")
+    finally:
+        root("systemctl start nginx board-unready")
+    assert root(by_address) == "200"

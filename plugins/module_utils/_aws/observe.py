@@ -13,8 +13,10 @@ from typing import Any
 from ansible_collections.ascent.scaling.plugins.module_utils._aws.client import Api, AwsFailure
 from ansible_collections.ascent.scaling.plugins.module_utils.environment import (
     Resource,
+    balancer_name,
     bucket_name,
     key_material,
+    listener,
     managed_name,
     rule,
 )
@@ -57,9 +59,11 @@ def observe(
         lambda: instances(api, environment),
         lambda: elastic_ips(api, environment),
         lambda: managed_databases(api, environment),
+        lambda: load_balancers(api, environment),
+        lambda: certificates(api, environment),
         lambda: dns(api, environment, zone),
     ]
-    for service in ("ec2", "s3", "iam", "route53", "rds"):
+    for service in ("ec2", "s3", "iam", "route53", "rds", "elbv2", "acm"):
         api.client(service)  # clients are made by one thread, used by many
     with ThreadPoolExecutor(max_workers=len(parts)) as pool:
         found = [item for part in pool.map(lambda read: read(), parts) for item in part]
@@ -90,6 +94,13 @@ def _name_references(found: list[Resource]) -> None:
     }
     groups = {item["id"]: item["name"] for item in found if item["kind"] == "security_group"}
 
+    balancers = {
+        item["facts"]["dns_name"].lower(): item["name"]
+        for item in found
+        if item["kind"] == "load_balancer"
+    }
+    certificates = {item["id"]: item["name"] for item in found if item["kind"] == "certificate"}
+
     def named(value: Any) -> Any:
         return names.get(value, value) if isinstance(value, str) else value
 
@@ -101,6 +112,13 @@ def _name_references(found: list[Resource]) -> None:
         for key in ("subnets", "security_groups"):
             if key in attributes:
                 attributes[key] = sorted(named(value) for value in attributes[key])
+        if attributes.get("certificate") in certificates:
+            attributes["certificate"] = f"certificate {certificates[attributes['certificate']]}"
+        if "alias" in attributes:
+            name = attributes["alias"].removeprefix("dualstack.")
+            if name in balancers:
+                attributes["alias"] = f"load balancer {balancers[name]}"
+                item["facts"] = {}
         if "routes" in attributes:
             attributes["routes"] = {k: named(v) for k, v in attributes["routes"].items()}
         for key in ("ingress", "egress"):
@@ -360,6 +378,179 @@ def of_ours(name: str, tags: list[dict[str, str]], environment: str) -> bool:
     return tagged == environment or (tagged is None and "-" not in rest)
 
 
+def load_balancers(api: Api, environment: str) -> list[Resource]:
+    """Return the Application Load Balancers of the environment and their target groups.
+
+    The names tell what to look at, and the tags whose it is (`environment.balancer_name`).
+    """
+    balancers = {
+        item["LoadBalancerArn"]: item
+        for item in api.pages("elbv2", "describe_load_balancers", "LoadBalancers")
+        if item["LoadBalancerName"].startswith(balancer_name(environment, ""))
+    }
+    groups = {
+        item["TargetGroupArn"]: item
+        for item in api.pages("elbv2", "describe_target_groups", "TargetGroups")
+        if item["TargetGroupName"].startswith(balancer_name(environment, ""))
+    }
+    tags = elb_tags(api, [*balancers, *groups])
+    mine = {
+        arn: found for arn, found in tags.items() if found.get("ascent:environment") == environment
+    }
+    names = {
+        arn: mine[arn].get("ascent:name", groups[arn]["TargetGroupName"])
+        for arn in groups
+        if arn in mine
+    }
+    found: list[Resource] = []
+    for arn, name in names.items():
+        attributes = target_group(groups[arn], elb_attributes(api, "target_group", arn))
+        found.append(
+            {
+                "kind": "target_group",
+                "name": name,
+                "id": arn,
+                "attributes": {**attributes, "tags": mine[arn]},
+                "facts": {"aws_name": groups[arn]["TargetGroupName"]},
+            }
+        )
+    for arn, item in balancers.items():
+        if arn not in mine:
+            continue
+        listeners = api.pages(
+            "elbv2",
+            "describe_listeners",
+            "Listeners",
+            item["LoadBalancerName"],
+            LoadBalancerArn=arn,
+        )
+        more = elb_attributes(api, "load_balancer", arn)
+        presented = [
+            certificate["CertificateArn"]
+            for entry in listeners
+            for certificate in entry.get("Certificates", [])
+        ]
+        found.append(
+            {
+                "kind": "load_balancer",
+                "name": mine[arn].get("ascent:name", item["LoadBalancerName"]),
+                "id": arn,
+                "attributes": {
+                    "scheme": item["Scheme"],
+                    "subnets": [zone["SubnetId"] for zone in item["AvailabilityZones"]],
+                    "security_groups": list(item.get("SecurityGroups", [])),
+                    "listeners": sorted(
+                        (written_listener(entry, names) for entry in listeners),
+                        key=lambda line: int(line.split(" ")[0]),
+                    ),
+                    "certificate": presented[0] if presented else None,
+                    "idle_timeout": int(more.get("idle_timeout.timeout_seconds", 60)),
+                    "drop_invalid_headers": more.get(
+                        "routing.http.drop_invalid_header_fields.enabled"
+                    )
+                    == "true",
+                    "deletion_protection": more.get("deletion_protection.enabled") == "true",
+                    "tags": mine[arn],
+                },
+                "facts": {
+                    "aws_name": item["LoadBalancerName"],
+                    "dns_name": item["DNSName"],
+                    "zone_id": item["CanonicalHostedZoneId"],
+                    "state": item["State"]["Code"],
+                    "zones": sorted(zone["ZoneName"] for zone in item["AvailabilityZones"]),
+                },
+            }
+        )
+    return found
+
+
+def elb_tags(api: Api, arns: list[str]) -> dict[str, dict[str, str]]:
+    """Return the tags of load balancers and target groups; AWS tells those of 20 at a time."""
+    found: dict[str, dict[str, str]] = {}
+    for start in range(0, len(arns), 20):
+        answer = api.call(
+            "elbv2", "describe_tags", "load balancers", ResourceArns=arns[start : start + 20]
+        )
+        for item in (answer or {}).get("TagDescriptions", []):
+            found[item["ResourceArn"]] = tag_map(item)
+    return found
+
+
+def elb_attributes(api: Api, kind: str, arn: str) -> dict[str, str]:
+    """Return the attributes of a load balancer or target group (kind, in AWS's words)."""
+    key = "LoadBalancerArn" if kind == "load_balancer" else "TargetGroupArn"
+    answer = api.call("elbv2", f"describe_{kind}_attributes", arn, **{key: arn})
+    return {item["Key"]: item["Value"] for item in (answer or {}).get("Attributes", [])}
+
+
+def target_group(item: dict[str, Any], more: dict[str, str]) -> dict[str, Any]:
+    """Return a target group in the words of a description."""
+    return {
+        "vpc": item.get("VpcId"),
+        "target_type": item["TargetType"],
+        "protocol": item.get("Protocol"),
+        "port": item.get("Port"),
+        "health": {
+            "path": item.get("HealthCheckPath"),
+            "interval": item.get("HealthCheckIntervalSeconds"),
+            "timeout": item.get("HealthCheckTimeoutSeconds"),
+            "healthy": item.get("HealthyThresholdCount"),
+            "unhealthy": item.get("UnhealthyThresholdCount"),
+            "matcher": item.get("Matcher", {}).get("HttpCode"),
+        },
+        "deregistration_delay": int(more.get("deregistration_delay.timeout_seconds", 300)),
+    }
+
+
+def written_listener(item: dict[str, Any], groups: dict[str, str]) -> str:
+    """Return a listener's written form. groups: ARN -> name of the environment's target groups."""
+    (*_, action) = item["DefaultActions"]
+    if action["Type"] == "forward":
+        several = action.get("ForwardConfig", {}).get("TargetGroups", [])
+        arns = [group["TargetGroupArn"] for group in several] or [action["TargetGroupArn"]]
+        leads = "forward " + ",".join(groups.get(arn, arn) for arn in arns)
+    elif action["Type"] == "redirect":
+        config = action["RedirectConfig"]
+        leads = f"redirect {config.get('Protocol')}:{config.get('Port')}"
+    else:
+        leads = str(action["Type"])
+    policy = item.get("SslPolicy") if item["Protocol"] in ("HTTPS", "TLS") else None
+    return listener(item["Port"], item["Protocol"], leads, policy or "")
+
+
+def certificates(api: Api, environment: str) -> list[Resource]:
+    """Return the certificates that were brought to ACM for the environment."""
+    found: list[Resource] = []
+    for item in api.pages("acm", "list_certificates", "CertificateSummaryList"):
+        arn = item["CertificateArn"]
+        answer = api.call(
+            "acm",
+            "list_tags_for_certificate",
+            arn,
+            missing=("ResourceNotFoundException",),
+            CertificateArn=arn,
+        )
+        tags = tag_map(answer or {})
+        if tags.get("ascent:environment") != environment:
+            continue
+        shown = api.call("acm", "describe_certificate", arn, CertificateArn=arn) or {}
+        certificate = shown.get("Certificate", {})
+        names = {certificate.get("DomainName"), *certificate.get("SubjectAlternativeNames", [])}
+        found.append(
+            {
+                "kind": "certificate",
+                "name": tags.get("ascent:name", arn),
+                "id": arn,
+                "attributes": {"names": sorted(name for name in names if name), "tags": tags},
+                "facts": {
+                    "serial": certificate.get("Serial", ""),
+                    "expires": str(certificate.get("NotAfter", "")),
+                },
+            }
+        )
+    return found
+
+
 def db_instance(item: dict[str, Any]) -> dict[str, Any]:
     """Return a managed database as a description says it: what is pending counts as there."""
     pending = item.get("PendingModifiedValues") or {}
@@ -610,13 +801,22 @@ def dns(api: Api, environment: str, zone: str) -> list[Resource]:
             HostedZoneId=zone_id,
         ):
             name = record["Name"].rstrip(".")
-            if record["Type"] in ("A", "AAAA", "CNAME") and not (
-                record["Type"] == "A" and "ResourceRecords" in record
-            ):
-                target = record.get("AliasTarget", {}).get("DNSName") or ", ".join(
-                    value["Value"] for value in record.get("ResourceRecords", [])
+            alias = record.get("AliasTarget", {}).get("DNSName", "").rstrip(".").lower()
+            if record["Type"] in ("AAAA", "CNAME"):
+                target = alias or ", ".join(
+                    value["Value"].rstrip(".") for value in record.get("ResourceRecords", [])
                 )
-                others[name] = f"{record['Type']} {target.rstrip('.')}"
+                others[name] = f"{record['Type']} {target}"
+            if record["Type"] == "A" and alias:
+                found.append(
+                    {
+                        "kind": "dns_record",
+                        "name": f"{name} A",
+                        "id": f"{zone_id} {name}",
+                        "attributes": {"alias": alias},
+                        "facts": {"target": alias},
+                    }
+                )
             if record["Type"] == "A" and "ResourceRecords" in record:
                 found.append(
                     {

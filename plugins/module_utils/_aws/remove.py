@@ -36,10 +36,12 @@ GONE = (
     "DBSnapshotNotFoundFault",
     "DBSubnetGroupNotFoundFault",
     "Gateway.NotAttached",
+    "LoadBalancerNotFound",
     "NoSuchBucket",
     "NoSuchEntity",
     "NoSuchHostedZone",
     "ParameterNotFound",
+    "TargetGroupNotFound",
     "ResourceNotFoundException",
 )
 # What holds on for a while after its holder has gone (EC2 API Reference, "Error codes").
@@ -51,6 +53,9 @@ STILL_HELD = (
     "InvalidDBSnapshotState",
     "InvalidDBSubnetGroupStateFault",
     "InvalidDBParameterGroupState",
+    # Of a target group, and of a certificate, for a moment after their load balancer has gone.
+    "ResourceInUse",
+    "ResourceInUseException",
 )
 
 
@@ -101,6 +106,7 @@ def in_order(found: list[Resource]) -> list[Resource]:
 def ours(found: list[Resource]) -> list[Resource]:
     """Return what may be removed: in a zone of the user's own, only records of our addresses."""
     addresses = {item["facts"]["address"] for item in found if item["kind"] == "elastic_ip"}
+    balancers = {f"load balancer {i['name']}" for i in found if i["kind"] == "load_balancer"}
     foreign = {
         item["id"]
         for item in found
@@ -111,8 +117,10 @@ def ours(found: list[Resource]) -> list[Resource]:
         if item["kind"] == "dns_zone" and item["id"] in foreign:
             continue
         if item["kind"] == "dns_record" and item["id"].split(" ")[0] in foreign:
-            values = set(item["attributes"]["values"])
-            if not values or not values <= addresses:
+            values = set(item["attributes"].get("values", []))
+            if not values <= addresses or not (
+                values or item["attributes"].get("alias") in balancers
+            ):
                 continue
         kept.append(item)
     return kept
@@ -164,12 +172,23 @@ class Remover:
 
     def _remove_dns_record(self, item: Resource) -> None:
         zone, _, name = item["id"].partition(" ")
-        record = {
-            "Name": name,
-            "Type": "A",
-            "TTL": item["attributes"]["ttl"],
-            "ResourceRecords": [{"Value": value} for value in item["attributes"]["values"]],
-        }
+        record: dict[str, Any] = {"Name": name, "Type": "A"}
+        if "alias" in item["attributes"]:
+            # It must be said as it is: AWS tells.
+            listed = self._call(
+                "route53", "list_resource_record_sets", item,
+                HostedZoneId=zone, StartRecordName=name, StartRecordType="A", MaxItems="1",
+            )  # fmt: skip
+            sets = listed.get("ResourceRecordSets", [])
+            if not sets or (sets[0]["Name"].rstrip("."), sets[0]["Type"]) != (name, "A"):
+                return
+            record = sets[0]
+        else:
+            values = item["attributes"]["values"]
+            record |= {
+                "TTL": item["attributes"]["ttl"],
+                "ResourceRecords": [{"Value": value} for value in values],
+            }
         self._call(
             "route53",
             "change_resource_record_sets",
@@ -180,6 +199,22 @@ class Remover:
 
     def _remove_dns_zone(self, item: Resource) -> None:
         self._call("route53", "delete_hosted_zone", item, Id=item["id"])
+
+    def _remove_load_balancer(self, item: Resource) -> None:
+        """Its listeners go with it. The nodes' interfaces hold its groups for a while longer."""
+        arn = item["id"]
+        if item["attributes"]["deletion_protection"]:
+            self._call(
+                "elbv2", "modify_load_balancer_attributes", item, LoadBalancerArn=arn,
+                Attributes=[{"Key": "deletion_protection.enabled", "Value": "false"}],
+            )  # fmt: skip
+        self._call("elbv2", "delete_load_balancer", item, LoadBalancerArn=arn)
+
+    def _remove_target_group(self, item: Resource) -> None:
+        self._call("elbv2", "delete_target_group", item, TargetGroupArn=item["id"])
+
+    def _remove_certificate(self, item: Resource) -> None:
+        self._call("acm", "delete_certificate", item, CertificateArn=item["id"])
 
     def _remove_elastic_ip(self, item: Resource) -> None:
         association = item["facts"].get("association")

@@ -39,6 +39,24 @@ DESCRIPTION: dict[str, Any] = {
     "backup_bucket": {"keep_old_versions_days": 14},
 }
 
+# What stage 4 says besides stage 1: a load balancer, that the names lead to.
+BALANCED: dict[str, Any] = {
+    "stage": 4,
+    "security_groups": {
+        **DESCRIPTION["security_groups"],
+        "load_balancer": {"ingress": [{"port": 443, "sources": ["0.0.0.0/0"]}]},
+    },
+    "load_balancers": [
+        {
+            "name": "front",
+            "subnets": "public",
+            "security_groups": ["load_balancer"],
+            "health": {"path": "/health/ready"},
+        }
+    ],
+    "front_door": "front",
+}
+
 # What stage 3 says besides: a database on RDS, and who reaches it.
 MANAGED: dict[str, Any] = {
     "stage": 3,

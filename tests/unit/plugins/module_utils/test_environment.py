@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.ascent.scaling.plugins.module_utils import environment as env
 
-from tests.unit.plugins.description import DESCRIPTION, MANAGED
+from tests.unit.plugins.description import BALANCED, DESCRIPTION, MANAGED
 
 SOUND = {
     "environment": "lab",
@@ -129,7 +129,9 @@ def test_a_rule_is_read_as_it_was_written(written: str) -> None:
 
 
 def test_an_empty_account_gets_everything_in_the_order_of_making() -> None:
-    changes = env.compare(wanted(**MANAGED), [])["changes"]
+    groups = {**MANAGED["security_groups"], **BALANCED["security_groups"]}
+    everything = {**MANAGED, **BALANCED, "security_groups": groups}
+    changes = env.compare(wanted(**everything), [])["changes"]
     assert {change["action"] for change in changes} == {"create"}
     places = [env.KINDS.index(change["kind"]) for change in changes]
     assert places == sorted(places)
@@ -254,6 +256,81 @@ def test_a_managed_database_that_a_stage_does_not_have_is_left_alone() -> None:
     assert any(notice.startswith("db_instance managed ") for notice in plan["notices"])
 
 
+def balancer(**changes: Any) -> dict[str, Any]:
+    """Stage 4's part of a description, its load balancer changed."""
+    [front] = BALANCED["load_balancers"]
+    return {**BALANCED, "load_balancers": [{**front, **changes}]}
+
+
+def test_a_load_balancer_speaks_tls_on_both_sides_and_keeps_its_names() -> None:
+    resources = wanted(**BALANCED)
+    front = of_kind(resources, "load_balancer")
+    assert front["subnets"] == ["public-us-east-1a", "public-us-east-1b"]
+    assert front["listeners"] == [
+        "80 HTTP redirect HTTPS:443",
+        f"443 HTTPS forward front {env.TLS_POLICY}",
+    ]
+    assert front["certificate"] == "certificate front"
+    assert front["deletion_protection"] is True
+    group = of_kind(resources, "target_group")
+    assert (group["protocol"], group["port"], group["target_type"]) == ("HTTPS", 443, "instance")
+    assert group["health"]["path"] == "/health/ready"
+    assert of_kind(resources, "certificate")["names"] == ["shop.test"]
+    assert of_kind(resources, "dns_record") == {"alias": "load balancer front"}
+    assert env.compare(resources, standing(resources)) == {"changes": [], "notices": []}
+
+
+def test_a_certificate_of_the_users_own_is_not_made() -> None:
+    resources = wanted(**balancer(certificate_arn="arn:aws:acm:us-east-1:1:certificate/1"))
+    assert [item for item in resources if item["kind"] == "certificate"] == []
+    assert of_kind(resources, "load_balancer")["certificate"].startswith("arn:aws:acm:")
+
+
+def test_without_tls_nothing_is_encrypted_and_nothing_redirects() -> None:
+    resources = wanted(**balancer(tls=False))
+    assert of_kind(resources, "load_balancer")["listeners"] == ["80 HTTP forward front"]
+    assert of_kind(resources, "target_group")["port"] == 80
+    assert [item for item in resources if item["kind"] == "certificate"] == []
+
+
+def test_traffic_goes_from_a_fixed_address_to_the_load_balancer() -> None:
+    found = standing(wanted(**{**BALANCED, "front_door": ["box"]}))
+    [change] = env.compare(wanted(**BALANCED), found)["changes"]
+    assert (change["kind"], change["role"]) == ("dns_record", "dns")
+    assert change["after"] == {"alias": "load balancer front"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute", "seen"),
+    [
+        ("target_group", "protocol", "HTTP"),
+        ("target_group", "port", 80),
+        ("target_group", "target_type", "ip"),
+        ("load_balancer", "scheme", "internal"),
+    ],
+)
+def test_what_is_fixed_for_life_is_left_to_a_person(kind: str, attribute: str, seen: Any) -> None:
+    found = standing(wanted(**BALANCED))
+    of_kind(found, kind)[attribute] = seen
+    plan = env.compare(wanted(**BALANCED), found)
+    assert plan["changes"] == []
+    assert "fixed for life" in plan["notices"][0]
+
+
+def test_an_alias_of_others_is_not_taken_over_and_ours_is_no_stranger() -> None:
+    def record(alias: str, **facts: str) -> env.Resource:
+        return {
+            "kind": "dns_record",
+            "name": "shop.test A",
+            "attributes": {"alias": alias},
+            "facts": dict(facts),
+        }
+
+    strange = record("old.elb.amazonaws.com", target="old.elb.amazonaws.com")
+    assert env.taken_names(["shop.test"], [strange]) == {"shop.test": "A old.elb.amazonaws.com"}
+    assert env.taken_names(["shop.test"], [record("load balancer front")]) == {}
+
+
 def test_what_nobody_wants_is_told_and_left() -> None:
     found = standing(wanted())
     found.append({"kind": "instance", "name": "old", "id": "i-1", "attributes": {}})
@@ -293,6 +370,16 @@ def test_a_record_follows_the_address() -> None:
             "nobody",
         ),
         (database(security_groups=["data"]), "data"),
+        ({**BALANCED, "front_door": "back"}, "back"),
+        ({**BALANCED, "zones": ["us-east-1a"]}, "two zones"),
+        (
+            {**BALANCED, "load_balancers": [{"name": "front" * 6, "security_groups": []}]},
+            "32 characters",
+        ),
+        (
+            {**BALANCED, "load_balancers": [{"name": "front", "security_groups": ["wall"]}]},
+            "wall",
+        ),
         ({**MANAGED, "zones": ["us-east-1a"]}, "two zones"),
     ],
 )

@@ -24,7 +24,7 @@ from ansible_collections.ascent.scaling.plugins.modules import (
 from moto import mock_aws
 from moto.rds.models import rds_backends
 
-from tests.unit.plugins.description import DESCRIPTION, MANAGED
+from tests.unit.plugins.description import BALANCED, DESCRIPTION, MANAGED
 
 REGION = "us-east-1"
 READS = ("describe_", "get_", "list_", "head_")
@@ -344,6 +344,145 @@ def test_a_managed_database_that_lost_its_tag_is_seen(api: Counted) -> None:
         ResourceName=database["DBInstanceArn"], TagKeys=["ascent:environment"]
     )
     assert planned(api) == ["change db_instance ['tags']"]
+
+
+# --- load balancers --------------------------------------------------------------------------
+
+
+def balanced(api: Counted) -> dict[str, Any]:
+    """A load balancer as the role load_balancer makes it; the plan before it."""
+    bring(api, **BALANCED)
+    found = plan(api, **BALANCED)
+    wanted, ids = found["desired"], found["standing"]
+    elb, acm = api.client("elbv2"), api.client("acm")
+    front, group, shown = (
+        wanted[kind]["front"] for kind in ("load_balancer", "target_group", "certificate")
+    )
+    certificate = acm.request_certificate(
+        DomainName=shown["names"][0],
+        SubjectAlternativeNames=shown["names"],
+        Tags=tag_list(shown["tags"]),
+    )["CertificateArn"]
+    [made] = elb.create_target_group(
+        Name="lab-front",
+        Protocol=group["protocol"],
+        Port=group["port"],
+        VpcId=ids["vpc"]["lab"]["id"],
+        TargetType=group["target_type"],
+        HealthCheckPath=group["health"]["path"],
+        HealthCheckIntervalSeconds=group["health"]["interval"],
+        HealthCheckTimeoutSeconds=group["health"]["timeout"],
+        HealthyThresholdCount=group["health"]["healthy"],
+        UnhealthyThresholdCount=group["health"]["unhealthy"],
+        Matcher={"HttpCode": group["health"]["matcher"]},
+        Tags=tag_list(group["tags"]),
+    )["TargetGroups"]
+    elb.modify_target_group_attributes(
+        TargetGroupArn=made["TargetGroupArn"],
+        Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "60"}],
+    )
+    [balancer] = elb.create_load_balancer(
+        Name="lab-front",
+        Scheme=front["scheme"],
+        Subnets=[ids["subnet"][subnet]["id"] for subnet in front["subnets"]],
+        SecurityGroups=[ids["security_group"]["load_balancer"]["id"]],
+        Tags=tag_list(front["tags"]),
+    )["LoadBalancers"]
+    arn = balancer["LoadBalancerArn"]
+    elb.modify_load_balancer_attributes(
+        LoadBalancerArn=arn,
+        Attributes=[
+            {"Key": "deletion_protection.enabled", "Value": "true"},
+            {"Key": "routing.http.drop_invalid_header_fields.enabled", "Value": "true"},
+        ],
+    )
+    leads = {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}
+    elb.create_listener(
+        LoadBalancerArn=arn,
+        Protocol="HTTP",
+        Port=80,
+        DefaultActions=[{"Type": "redirect", "RedirectConfig": leads}],
+    )
+    elb.create_listener(
+        LoadBalancerArn=arn,
+        Protocol="HTTPS",
+        Port=443,
+        SslPolicy=front["listeners"][1].split(" ")[-1],
+        Certificates=[{"CertificateArn": certificate}],
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": made["TargetGroupArn"]}],
+    )
+    return found
+
+
+def of_balancers(api: Counted) -> list[str]:
+    """What is to be done with the load balancer and with names."""
+    return [
+        f"{change['action']} {change['kind']} {sorted(change['after'])}"
+        for change in plan(api, **BALANCED)["changes"]
+        if change["role"] in ("load_balancer", "dns")
+    ]
+
+
+def lead(api: Counted, dns_name: str, zone_id: str) -> None:
+    """Lead the name to a load balancer."""
+    route53 = api.client("route53")
+    zone = route53.create_hosted_zone(Name="shop.test", CallerReference="1")["HostedZone"]["Id"]
+    alias = {"HostedZoneId": zone_id, "DNSName": dns_name, "EvaluateTargetHealth": False}
+    change = {
+        "Action": "UPSERT",
+        "ResourceRecordSet": {"Name": "shop.test", "Type": "A", "AliasTarget": alias},
+    }
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
+
+
+def test_a_load_balancer_as_described_needs_nothing(api: Counted) -> None:
+    before = balanced(api)
+    assert {"create load balancer front", "create target group front"} <= set(before["summary"])
+    assert of_balancers(api) == ["create dns_zone ['tags']", "create dns_record ['alias']"]
+    front = plan(api, **BALANCED)["standing"]["load_balancer"]["front"]
+    lead(api, f"dualstack.{front['dns_name']}.", front["zone_id"])
+    assert of_balancers(api) == []
+
+
+def test_what_somebody_changed_at_a_load_balancer_is_planned(api: Counted) -> None:
+    balanced(api)
+    elb = api.client("elbv2")
+    [group] = elb.describe_target_groups()["TargetGroups"]
+    elb.modify_target_group(TargetGroupArn=group["TargetGroupArn"], HealthCheckPath="/other")
+    [balancer] = elb.describe_load_balancers()["LoadBalancers"]
+    listeners = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    plain = next(item for item in listeners if item["Port"] == 80)
+    elb.delete_listener(ListenerArn=plain["ListenerArn"])
+    assert of_balancers(api)[:2] == [
+        "change target_group ['health']",
+        "change load_balancer ['listeners']",
+    ]
+
+
+def test_load_balancers_of_others_are_not_seen(api: Counted) -> None:
+    balanced(api)
+    elb = api.client("elbv2")
+    [balancer] = elb.describe_load_balancers()["LoadBalancers"]
+    [group] = elb.describe_target_groups()["TargetGroups"]
+    arns = [balancer["LoadBalancerArn"], group["TargetGroupArn"]]
+    elb.remove_tags(ResourceArns=arns, TagKeys=["ascent:environment"])
+    assert {"load_balancer", "target_group"} & set(plan(api, **BALANCED)["standing"]) == set()
+    assert "create load_balancer" in " ".join(of_balancers(api))
+
+
+def test_a_teardown_takes_the_load_balancer_and_the_name_that_leads_to_it(api: Counted) -> None:
+    balanced(api)
+    front = plan(api, **BALANCED)["standing"]["load_balancer"]["front"]
+    lead(api, front["dns_name"], front["zone_id"])
+    found = tear_down(api)
+    assert [line.split(" ")[0] for line in found["remains"]] == ["dns"]
+    elb, acm, route53 = (api.client(name) for name in ("elbv2", "acm", "route53"))
+    assert elb.describe_load_balancers()["LoadBalancers"] == []
+    assert elb.describe_target_groups()["TargetGroups"] == []
+    assert acm.list_certificates()["CertificateSummaryList"] == []
+    [zone] = route53.list_hosted_zones()["HostedZones"]
+    kept = route53.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"]
+    assert "A" not in [record["Type"] for record in kept]
 
 
 # --- environment_lock ------------------------------------------------------------------------
