@@ -43,8 +43,8 @@ from ansible.plugins.lookup import LookupBase
 
 def addresses(name: str) -> list[str]:
     """Return the addresses of a name, none when it leads nowhere."""
-    # The dot at the end: the name as it stands, without the machine's search list. A hosts file knows
-    # no such dot.
+    # The dot at the end: the name as it stands, without the machine's search list. A hosts file
+    # knows no such dot.
     for asked in (f"{name.rstrip('.')}.", name.rstrip(".")):
         try:
             found = socket.getaddrinfo(asked, 443, type=socket.SOCK_STREAM)

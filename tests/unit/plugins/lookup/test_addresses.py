@@ -12,7 +12,7 @@ from ansible_collections.ascent.scaling.plugins.lookup.addresses import addresse
 @pytest.mark.parametrize(
     ("known", "found"),
     [
-        # A name server knows the name with its dot, and so no name of a search list is taken for it.
+        # A name server knows it with the dot, so that no name of a search list is taken for it.
         ({"shop.test.": "198.51.100.7", "shop.test": "192.0.2.1"}, ["198.51.100.7"]),
         # A hosts file knows it without.
         ({"shop.test": "192.0.2.1"}, ["192.0.2.1"]),

@@ -312,9 +312,7 @@ def test_a_move_from_nothing_there_and_back_and_to_its_end(stage: Stage) -> None
         # As on RDS, where no role can freeze a schema.
         past = f"SET ascent_move.allow = on; SET ROLE {ROLE};"
         stage.target.execute(f"{past} CREATE TABLE stray (id int)")
-        with pytest.raises(
-            MoveError, match=r"box lacks public\.stray, which db has: .*change_sch"
-        ):
+        with pytest.raises(MoveError, match=r"box lacks public\.stray, which db has: .*change_sch"):
             database_move.run(params(stage, "returned"), dry=False)
         stage.target.execute(f"{past} DROP TABLE stray")
         time.sleep(0.3)
