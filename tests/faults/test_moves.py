@@ -239,7 +239,7 @@ def test_a_copy_whose_disk_is_full_goes_on_once_there_is_room(
                 target.run(f"until {told}; do sleep 0.2; done")
                 full.append(customers.now)
                 time.sleep(10)
-                target.run("mount -o remount,size=1200m /mnt/small")
+                target.run(MORE_ROOM)
                 moving.wait_for("database")
 
             room = threading.Thread(target=make_room)
@@ -267,6 +267,8 @@ mount -t tmpfs -o size=$size,mode=0700,uid=postgres,gid=postgres tmpfs /mnt/smal
 cp -a "$data"/. /mnt/small/
 mount --bind /mnt/small "$data"
 systemctl start postgresql"""
+MORE_ROOM = """used=$(df -m --output=used /mnt/small | tail -1)
+mount -o remount,size=$((used + 1200))m /mnt/small"""
 LARGE_DISK = """set -e
 systemctl stop postgresql 'postgresql@*'
 data=$(echo /var/lib/postgresql/*/main)
@@ -323,14 +325,14 @@ TASKS = {
         r"TASK \[ascent\.scaling\.database : move \| Listen for the other server",
         r"TASK \[ascent\.scaling\.pooler : move \| Describe the move",
         r"TASK \[Look how far",
-        r"TASK \[Copy shop and compare it",
-        r"TASK \[Bring shop to where it is wanted",
+        r"TASK \[Copy and compare shop",
+        r"TASK \[Bring the database to where it is wanted",
         r"TASK \[Keep the report on the controller",
     ),
     "box": (
         r"TASK \[Have them go back",
         r"TASK \[ascent\.scaling\.pooler : move \| Describe the move",
-        r"TASK \[Bring shop to where it is wanted",
+        r"TASK \[Bring the database to where it is wanted",
         r"PLAY \[Audit what the change did",
     ),
 }  # fmt: skip
