@@ -164,7 +164,7 @@ def power(moving: Moving, side: str) -> Fault:
         moving.give_power(side)
         moving.wait_for(side)
 
-    return (lambda: moving.cut_power(side), heal)
+    return (moving.ready_to_cut_power(side), heal)
 
 
 def network(moving: Moving, one: str, another: str) -> Fault:

@@ -345,12 +345,21 @@ class Moving:
         finally:
             self.lab.inside("tc", "qdisc", "del", "dev", device, "root")
 
-    def cut_power(self, side: str) -> None:
-        self.lab.client("ec2").stop_instances(InstanceIds=[self.instances[side]], Force=True)
+    @cached_property
+    def _ec2(self) -> Any:
+        return self.lab.client("ec2")
+
+    def ready_to_cut_power(self, side: str) -> Callable[[], None]:
+        """Have all ready to cut a host's power; it is cut at once when what is returned is called.
+
+        A step lasts a second or less, and as long takes a client that is made for the call.
+        """
+        self._ec2.describe_instances(InstanceIds=[self.instances[side]])
+        return lambda: self._ec2.stop_instances(InstanceIds=[self.instances[side]], Force=True)
 
     def give_power(self, side: str) -> None:
         """Start a host whose power was cut; returns when it runs."""
-        ec2, instance = self.lab.client("ec2"), [self.instances[side]]
+        ec2, instance = self._ec2, [self.instances[side]]
         often = {"Delay": 1, "MaxAttempts": 120}
         ec2.get_waiter("instance_stopped").wait(InstanceIds=instance, WaiterConfig=often)
         ec2.start_instances(InstanceIds=instance)
