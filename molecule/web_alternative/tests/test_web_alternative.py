@@ -137,6 +137,7 @@ def test_no_request_is_lost_when_ports_change(
         assert sorted(units) == [
             f"board-port@{instance}.service",
             f"board-port@{instance}.socket",
+            "board-unready.service",
             "board.service",
             f"board@{instance}.service",
         ]
