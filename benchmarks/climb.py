@@ -2,17 +2,17 @@
 
     .venv/bin/python benchmarks/climb.py [--megabytes 1000] [--users 20] [--pause 200]
 
-It takes wrk (Debian's package) and a lab of its own, which must not meet another one of this
-checkout. Three kinds of users meanwhile: wrk shops over keep-alive connections, three requests of
-ten an order; pgbench writes through the pooler; and the witness of each run asks and orders as
-always. All of them, and the servers, share this machine: pauses are longer than on hosts of their
-own.
+It takes wrk (Debian's package), and makes a lab of its own. Three kinds of users meanwhile: wrk
+shops over keep-alive connections, three requests of ten an order; pgbench writes through the
+pooler; and the witness of each run asks and orders as always. All of them, and the servers, share
+this machine: pauses are longer than on hosts of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -26,14 +26,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
+# An environment of its own, beside those of tests and of the demo.
+os.environ.setdefault("ASCENT_TEST_DOMAIN", "load.test")
 
 from tests.support.bank import Bank  # noqa: E402
+from tests.support.home import DOMAIN  # noqa: E402
 from tests.support.lab import TestLab, running  # noqa: E402
 from tests.support.moved import BUILD, ask, host, public_address, reports  # noqa: E402
 from tests.support.playbook import succeed  # noqa: E402
 from tests.support.probe import post_json  # noqa: E402
 
-DOMAIN = "shop.test"
 STAGES = ("stage_2_split_tiers.yml", "operations/finish_move.yml", "stage_3_managed_database.yml")
 
 # Each thread of wrk has a Lua state of its own; an order has a key that nobody had before.

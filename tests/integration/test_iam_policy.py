@@ -191,7 +191,7 @@ def test_the_policy_has_no_wildcard_and_little_more_than_is_called(
     assert sorted(allowed(stage) - needed - MENDING) == []
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_a_policy_can_be_attached(number: int) -> None:
     """A managed policy has at most 6,144 characters without blanks (IAM User Guide, "Quotas")."""
     assert len(json.dumps({"Statement": policy(number)}, separators=(",", ":"))) < 6100
@@ -202,6 +202,9 @@ def test_a_policy_can_be_attached(number: int) -> None:
 def test_a_higher_stage_needs_what_the_one_below_does() -> None:
     assert policy(2) == policy(1)
     assert policy(3)[: len(policy(2))] == policy(2)
+    # One policy has no room for both: stage 4's stands beside stage 3's.
+    both = {str(statement["Sid"]) for statement in [*policy(3), *policy(4)]}
+    assert len(both) == len(policy(3)) + len(policy(4))
 
 
 def test_stage_2_describes_no_kind_of_thing_that_stage_1_lacks() -> None:
