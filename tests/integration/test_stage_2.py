@@ -1,7 +1,7 @@
 """From stage 1 to stage 2 while customers shop: the database goes to a host of its own, and back.
 
 The tests stand in the order of the move, and go on from the environment of test_stage_1.py. On each
-change tests/faults/test_moves.py climbs this stage, and test_stage_3.py goes there and back.
+change tests/faults/test_moves.py climbs this stage, and test_stage_3.py goes to RDS and back.
 """
 
 from __future__ import annotations
