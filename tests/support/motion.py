@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import psycopg.rows
 
 from tests.support.lab import ROOT
 from tests.support.postgres import as_owner, binaries, free_port, pooler
@@ -28,6 +29,8 @@ from tests.support.postgres import as_owner, binaries, free_port, pooler
 GUARD = ROOT / "plugins/module_utils/_motion/guard.py"
 # The owner of everything, and the login that is a member of it.
 ROLE, LOGIN = "shop", "shop_a"
+# Who may look at what a pooler does.
+WATCHER = "watcher"
 
 SCHEMA = """
 CREATE TABLE ledger (worker int, seq int, note text, PRIMARY KEY (worker, seq));
@@ -115,13 +118,13 @@ class Host:
         self.databases.write_text(
             f"[databases]\nmain = host=127.0.0.1 port={server.port} dbname=shop\n"
         )
-        (self.directory / "users").write_text(f'"{LOGIN}" ""\n')
+        (self.directory / "users").write_text(f'"{LOGIN}" ""\n"{WATCHER}" ""\n')
         (self.directory / "pgbouncer.ini").write_text(
             f"%include {self.databases}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
             f"listen_port = {self.port}\nauth_type = trust\nauth_file = {self.directory}/users\n"
             f"pool_mode = transaction\nunix_socket_dir = {self.directory}\n"
             f"pidfile = {self.directory}/pgbouncer.pid\nlogfile = {self.directory}/pgbouncer.log\n"
-            "server_login_retry = 1\nmax_client_conn = 500\n"
+            f"server_login_retry = 1\nmax_client_conn = 500\nstats_users = {WATCHER}\n"
         )
         if os.geteuid() == 0:
             for path in (self.directory, *self.directory.iterdir()):
@@ -174,6 +177,15 @@ class Host:
         }
         text = json.dumps({"pooler": self.name, "aliases": ["main"], "sides": sides})
         (self.directory / "moves" / "shop.json").write_text(text)
+
+    def show(self, what: str) -> list[dict[str, Any]]:
+        """What PgBouncer's console shows."""
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, user=WATCHER, dbname="pgbouncer", autocommit=True,
+            row_factory=psycopg.rows.dict_row,
+        ) as console:  # fmt: skip
+            console.prepare_threshold = None
+            return console.execute(f"SHOW {what}".encode()).fetchall()
 
     def leads_to(self) -> int:
         line = next(line for line in self.databases.read_text().splitlines() if "main" in line)

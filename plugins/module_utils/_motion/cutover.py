@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import select
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from typing import Any
 
 import psycopg
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.ledger import (
-    SAID,
     SCHEMA,
     TOLD,
 )
@@ -132,19 +130,15 @@ class Cutover:
         self._at = at
         self._began = 0.0
         self._source: Connection
-        self._source_ear: Connection
         self._target: Connection
-        self._target_ear: Connection
 
     def run(self) -> Timeline:
         """Switch. Raises CutoverError if it was not made; then the source serves as before."""
         with contextlib.ExitStack() as stack:
             source, target = (self._sites[name] for name in (self.plan.leaves, self.plan.goes_to))
-            self._source, self._source_ear, self._target, self._target_ear = (
-                stack.enter_context(site.connect()) for site in (source, source, target, target)
+            self._source, self._target = (
+                stack.enter_context(site.connect()) for site in (source, target)
             )
-            for ear in (self._source_ear, self._target_ear):
-                ear.execute(f"LISTEN {SAID}")
             try:
                 self._arm()
                 self._pause()
@@ -189,7 +183,7 @@ class Cutover:
                 "hard_s": limits.hard,
             },
         )
-        said = self._hear(self._source_ear, "paused", limits.pause)
+        said = self._hear(self._source, "paused", limits.pause)
         late = sorted(set(self.plan.poolers) - set(said))
         wrong = {who: text for who, text in self.timeline.poolers.items() if text != "paused"}
         if late or wrong:
@@ -301,7 +295,7 @@ class Cutover:
     def _resume(self) -> None:
         """Nothing can go wrong any more but that it takes longer: the guards follow the door."""
         with contextlib.suppress(psycopg.Error, OSError):
-            self._hear(self._target_ear, "switched", self.plan.limits.hard)
+            self._hear(self._target, "switched", self.plan.limits.hard)
         with contextlib.suppress(psycopg.Error, OSError):
             self._source.execute(
                 f"UPDATE {SCHEMA}.attempt SET state = 'switched' WHERE id = %s", (self.id,)
@@ -368,25 +362,28 @@ class Cutover:
     def _tell(connection: Connection, what: dict[str, Any]) -> None:
         connection.execute("SELECT pg_notify(%s, %s)", (TOLD, json.dumps(what)))
 
-    def _hear(self, ear: Connection, word: str, seconds: float) -> list[str]:
-        """Return which poolers have said the word, once all have or the time is over."""
-        said: dict[str, str] = {}
+    def _hear(self, side: Connection, word: str, seconds: float) -> list[str]:
+        """Return which poolers have said the word, once all have or the time is over.
+
+        It looks, and is not told: PostgreSQL wakes all who listen to anything for each word that
+        anybody says, and of many poolers each would wake all.
+        """
         deadline = time.monotonic() + seconds
-        while set(self.plan.poolers) - set(said) and (left := deadline - time.monotonic()) > 0:
-            if select.select([ear.fileno()], [], [], left)[0]:
-                ear.pgconn.consume_input()
-            while notice := ear.pgconn.notifies():
-                heard = json.loads(notice.extra)
-                if heard["attempt"] != self.id:
-                    continue
-                self.timeline.poolers[heard["who"]] = heard["said"] + (
-                    f": {heard['detail']}" if heard["detail"] else ""
-                )
-                if heard["said"] == word:
-                    said[heard["who"]] = word
-                elif heard["said"] in ("failed", "refused"):
-                    return list(said)
-        return list(said)
+        while True:
+            rows = side.execute(
+                f"SELECT name, said, detail FROM {SCHEMA}.pooler WHERE attempt = %s", (self.id,)
+            ).fetchall()
+            self.timeline.poolers.update(
+                {who: f"{said}: {detail}" if detail else said for who, said, detail in rows}
+            )
+            found = [who for who, said, _ in rows if said == word]
+            if (
+                set(self.plan.poolers) <= set(found)
+                or any(said in ("failed", "refused") for _, said, _ in rows)
+                or time.monotonic() > deadline
+            ):
+                return found
+            time.sleep(0.002)
 
     def _blockers(self) -> str:
         """The transactions that kept the poolers from coming to rest, longest first."""

@@ -51,6 +51,10 @@ RETRY_S = 0.2
 ANSWER_S = 0.4
 # After how long an answer that decides nothing is asked for again.
 AGAIN_S = 0.1
+# With these settings a pool that has a connection opens no further one.
+OPENS_NONE = {"min_pool_size": 0, "default_pool_size": 1}
+# How long a connection that is just being opened is waited for.
+OPENING_S = 0.5
 
 Server = tuple[str, int, str]  # address, port, database
 
@@ -236,7 +240,7 @@ class Bouncer:
         self._console = console
         self._databases = databases
         self._idle: list[psycopg.Connection[Any]] = []
-        self._pausing: dict[str, psycopg.Connection[Any]] = {}
+        self._pausing: dict[str, psycopg.Connection[Any] | None] = {}
 
     def _connect(self) -> psycopg.Connection[Any]:
         login = {"dbname": "pgbouncer", "user": "pgbouncer", "connect_timeout": 2}
@@ -245,28 +249,33 @@ class Bouncer:
         connection.prepare_threshold = None
         return connection
 
-    def _open(self) -> psycopg.Connection[Any]:
-        """A connection that answers: PgBouncer may have been started anew since it was kept."""
-        with contextlib.suppress(IndexError):
-            while True:
-                connection = self._idle.pop()
-                try:
-                    connection.execute(b"SHOW VERSION")
-                except psycopg.Error:
-                    connection.close()
-                else:
-                    return connection
-        return self._connect()
+    def _ask(self, command: str, pauses: str = "") -> psycopg.Cursor[Any]:
+        """Have a command done; `pauses` is the alias whose `resume` may cut it off."""
+        while True:
+            try:
+                connection, kept = self._idle.pop(), True
+            except IndexError:
+                connection, kept = self._connect(), False
+            if pauses:
+                self._goes_on(pauses)
+                self._pausing[pauses] = connection
+            try:
+                found = connection.execute(command.encode())
+            except psycopg.Error:
+                if not connection.closed:
+                    self._idle.append(connection)
+                    raise
+                connection.close()
+                # PgBouncer may have been started anew since this one was kept.
+                if not kept or pauses and pauses not in self._pausing:
+                    raise
+            else:
+                self._idle.append(connection)
+                return found
 
-    def _ask(self, command: str) -> psycopg.Cursor[Any]:
-        connection = self._open()
-        try:
-            found = connection.execute(command.encode())
-        except psycopg.Error:
-            connection.close()
-            raise
-        self._idle.append(connection)
-        return found
+    def _goes_on(self, alias: str) -> None:
+        if alias not in self._pausing:
+            raise InterruptedError(f"{alias} was resumed meanwhile")
 
     def get_ready(self, connections: int) -> None:
         """Have connections open before they are needed."""
@@ -276,24 +285,37 @@ class Bouncer:
     def pause(self, alias: str) -> None:
         """Let transactions end and begin none; returns when all have ended.
 
-        Raises psycopg.Error where it was resumed meanwhile, or cannot be paused.
+        It begins when no connection to the server is just being opened: a pause ends such a one,
+        which PgBouncer takes for a server that lets nobody in, and whoever comes within
+        `server_login_retry` of that is turned away. Until `resume` no further one is opened.
+
+        Raises psycopg.Error or OSError where it was resumed meanwhile or cannot be paused, and
+        TimeoutError where connections are being opened all the time.
         """
-        connection = self._open()
-        self._pausing[alias] = connection
+        self._pausing[alias] = None
         try:
-            connection.execute(f'PAUSE "{alias}"'.encode())
-        except BaseException:
-            connection.close()
-            raise
+            for name, value in OPENS_NONE.items():
+                self._ask(f"SET {name} = {value}")
+            self._wait_for_logins(alias)
+            self._ask(f'PAUSE "{alias}"', pauses=alias)
         finally:
             self._pausing.pop(alias, None)
-        self._idle.append(connection)
+
+    def _wait_for_logins(self, alias: str) -> None:
+        deadline = time.monotonic() + OPENING_S
+        while any(int(row["sv_login"]) for row in self._show("POOLS") if row["database"] == alias):
+            self._goes_on(alias)
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"PgBouncer has been opening a connection for {alias} for more than "
+                    f"{OPENING_S} s: is the server slow to let clients in (SHOW SERVERS)?"
+                )
+            time.sleep(0.002)
 
     def resume(self, alias: str) -> None:
-        """Go on; an alias that is not paused stays as it is."""
-        if self.paused(alias):
-            with contextlib.suppress(psycopg.errors.ProtocolViolation):
-                self._ask(f'RESUME "{alias}"')
+        """Go on, with all settings as they are in the file; what is not paused stays as it is."""
+        with contextlib.suppress(psycopg.errors.ProtocolViolation):
+            self._ask(f'RESUME "{alias}"')
         # Where transactions have not ended, somebody waits for that still, and need not.
         waiting = self._pausing.pop(alias, None)
         if waiting:
@@ -301,10 +323,7 @@ class Bouncer:
                 end = socket.socket(fileno=os.dup(waiting.fileno()))
                 with end:
                     end.shutdown(socket.SHUT_RDWR)
-
-    def paused(self, alias: str) -> bool:
-        """Whether the alias is paused, or about to be."""
-        return bool(int(self._database(alias).get("paused", 0)))
+        self._ask("RELOAD")
 
     def server(self, alias: str) -> Server:
         """Where the alias leads at this moment."""
@@ -312,25 +331,27 @@ class Bouncer:
         return str(row.get("host")), int(row.get("port") or 0), str(row.get("database"))
 
     def _database(self, alias: str) -> dict[str, Any]:
-        cursor = self._ask("SHOW DATABASES")
-        names = [column.name for column in cursor.description or ()]
-        for row in cursor:
-            found = dict(zip(names, row, strict=True))
-            if found["name"] == alias:
-                return found
+        for row in self._show("DATABASES"):
+            if row["name"] == alias:
+                return row
         raise LookupError(f"PgBouncer has no alias {alias}")
+
+    def _show(self, what: str) -> list[dict[str, Any]]:
+        cursor = self._ask(f"SHOW {what}")
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def lead(self, aliases: list[str], server: Server) -> None:
         """Have the aliases lead to another server, from now on and after a restart."""
         wanted = "{0} = host={1} port={2} dbname={3}"
-        text = self._databases.read_text()
+        text = before = self._databases.read_text()
         for alias in aliases:
             line = wanted.format(alias, *server)
             text, found = re.subn(rf"(?m)^{re.escape(alias)}[ \t]*=.*$", line, text)
             if not found:
                 raise LookupError(f"{self._databases} has no alias {alias}")
-        if text != self._databases.read_text():
-            _write(self._databases, text)
+        if text != before:
+            _write(self._databases, text, lasting=True)
         self._ask("RELOAD")
         deadline = time.monotonic() + 2
         while any(self.server(alias) != server for alias in aliases):
@@ -583,7 +604,9 @@ class Guard(threading.Thread):
         self._holding = None
         self._notes.unlink(missing_ok=True)
         log.info("%s: attempt %s: %s", self.move.name, holding.attempt.id, said)
-        for side in self._sides:
+        # The side that the mover looks at first.
+        ends = (holding.attempt.leaves, holding.attempt.goes_to)
+        for side in reversed(ends) if said == "switched" else ends:
             self._say(side, holding.attempt.id, said)
         self._next_look = self._clock() + HEARTBEAT_S
         self._standing.clear()
@@ -611,6 +634,8 @@ class Guard(threading.Thread):
             if side.connected:
                 side.ask("say", "", here, "idle", "")
                 side.ask("standing", "")
+                # So that the server has prepared the question when it matters.
+                side.ask("door", "", False)
             else:
                 self._standing.pop(name, None)
 
@@ -626,8 +651,11 @@ class Guard(threading.Thread):
             self._sides[side].ask("say", attempt, "", said, detail[:500])
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, with its mode and owner, and on disk when this returns."""
+def _write(path: Path, text: str, lasting: bool = False) -> None:
+    """Replace a file in one step, with its mode and owner.
+
+    `lasting`: it outlives a power cut once this returns, and not only the death of who wrote it.
+    """
     draft = path.with_name(f".{path.name}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
@@ -635,8 +663,9 @@ def _write(path: Path, text: str) -> None:
             status = path.stat()
             os.fchmod(descriptor, status.st_mode & 0o7777)
         stream.write(text)
-        stream.flush()
-        os.fsync(descriptor)
+        if lasting:
+            stream.flush()
+            os.fsync(descriptor)
     draft.replace(path)
 
 

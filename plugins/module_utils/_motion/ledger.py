@@ -38,7 +38,7 @@ SCHEMA = "ascent_move"
 GUARD = "ascent_guard"
 
 # Channels of NOTIFY: what the mover tells the guards, and what they answer.
-TOLD, SAID = "ascent_move_told", "ascent_move_said"
+TOLD = "ascent_move_told"
 
 TABLES = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -129,10 +129,6 @@ BEGIN
   VALUES (who, clock_timestamp(), at_server, which, what, more)
   ON CONFLICT (name) DO UPDATE SET (seen, server, attempt, said, detail)
     = (excluded.seen, excluded.server, excluded.attempt, excluded.said, excluded.detail);
-  IF which <> '' THEN
-    PERFORM pg_notify('{SAID}', json_build_object(
-      'who', who, 'attempt', which, 'said', what, 'detail', more)::text);
-  END IF;
 END $$;
 
 REVOKE ALL ON FUNCTION {SCHEMA}.door_state(text, boolean),

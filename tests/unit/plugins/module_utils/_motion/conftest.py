@@ -46,8 +46,8 @@ class Bench:
     def hosts(self) -> list[Host]:
         return self.stage.hosts
 
-    def writers(self) -> Writers:
-        return Writers(self.stage.ports, rate=100, first=100_000 * next(self._rounds))
+    def writers(self, count: int = 8, rate: float = 100) -> Writers:
+        return Writers(self.stage.ports, count, rate, first=100_000 * next(self._rounds))
 
     def attempt(self, **hooks: Any) -> subprocess.Popen[str]:
         """Begin to switch to the side where the data is not."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import threading
 import time
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.cutover import POINTS
 
-from tests.support.motion import LOGIN
+from tests.support.motion import LOGIN, Host, Server
 from tests.unit.plugins.module_utils._motion.conftest import HARD_S, Bench, freeze
 
 # What a request waits beside the pause itself, on a machine that does other things.
@@ -233,3 +236,107 @@ def test_a_transaction_that_outlives_the_pause_is_named(bench: Bench) -> None:
     assert bench.where().port == before.port
     assert not writers.failures
     assert writers.longest_ms < 1000 * HARD_S + SLACK_MS
+
+
+@contextlib.contextmanager
+def crowd(host: Host) -> Iterator[list[str]]:
+    """More clients at once than the pool has connections for; yields what they were refused with."""
+    refused: list[str] = []
+
+    def ask() -> None:
+        try:
+            with psycopg.connect(
+                host="127.0.0.1", port=host.port, user=LOGIN, dbname="main", autocommit=True
+            ) as client:
+                client.execute("SELECT pg_sleep(0.05)")
+        except psycopg.Error as error:
+            refused.append(str(error))
+
+    clients = [threading.Thread(target=ask) for _ in range(12)]
+    for client in clients:
+        client.start()
+    yield refused
+    for client in clients:
+        client.join(30)
+
+
+def pool_size(host: Host) -> str:
+    found = {row["key"]: row["value"] for row in host.show("CONFIG")}
+    return str(found["default_pool_size"])
+
+
+def opening(host: Host) -> int:
+    return sum(int(row["sv_login"]) for row in host.show("POOLS"))
+
+
+@contextlib.contextmanager
+def slow_login(bench: Bench, before: Server, seconds: float) -> Iterator[list[str]]:
+    """A pool that is just opening a connection, which takes so long, while a switch begins.
+
+    The server's first process stands still: who is logged in is served, and nobody is let in.
+    """
+    attempt = bench.attempt(tell="armed")
+    assert attempt.stdout and attempt.stdout.readline() == "armed\n"
+    out: list[str] = []
+    os.kill(before.pid, signal.SIGSTOP)
+    try:
+        with crowd(bench.hosts[0]) as refused:
+            deadline = time.monotonic() + 5
+            while not opening(bench.hosts[0]):
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            assert attempt.stdin
+            attempt.stdin.write("\n")
+            attempt.stdin.flush()
+            time.sleep(seconds)
+            yield out
+            os.kill(before.pid, signal.SIGCONT)
+    finally:
+        os.kill(before.pid, signal.SIGCONT)
+    out.append(attempt.communicate(timeout=30)[0])
+    time.sleep(0.5)
+    assert not refused
+
+
+def test_a_connection_that_is_just_being_opened_is_waited_for(bench: Bench) -> None:
+    """A pause would end it, and PgBouncer would turn clients away for a second after."""
+    before = bench.where()
+    # Each comes once a second, so that some come just after the pause.
+    with bench.writers(count=32, rate=32) as writers:
+        time.sleep(1)
+        with slow_login(bench, before, 0.2) as out:
+            pass
+        time.sleep(1)
+    assert not writers.failures
+    after = bench.where()
+    assert after.port != before.port, out
+    assert not writers.lost(after)
+    assert [pool_size(host) for host in bench.hosts] == ["20", "20"]
+
+
+def test_a_server_that_lets_nobody_in_is_not_paused_for(bench: Bench) -> None:
+    before = bench.where()
+    with bench.writers() as writers:
+        time.sleep(0.5)
+        with slow_login(bench, before, 0.8) as out:
+            pass
+        time.sleep(1)
+    assert "PgBouncer has been opening a connection for main for more than 0.5 s" in out[0]
+    assert not writers.failures
+    assert bench.where().port == before.port
+    assert [pool_size(host) for host in bench.hosts] == ["20", "20"]
+
+
+def test_a_guard_that_dies_before_the_pause_leaves_no_small_pool(bench: Bench) -> None:
+    before = bench.where()
+    host = bench.hosts[0]
+    with bench.writers() as writers:
+        time.sleep(0.5)
+        with slow_login(bench, before, 0.1):
+            assert pool_size(host) == "1"
+            host.kill_guard()
+        host.start_guard()
+        time.sleep(HARD_S + 0.5)
+    assert pool_size(host) == "20"
+    assert not writers.failures
+    assert not writers.lost(bench.where())
