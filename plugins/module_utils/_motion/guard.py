@@ -154,6 +154,8 @@ class Side(threading.Thread):
         while not self._ends.is_set():
             try:
                 with self._connect() as connection:
+                    # What comes while something is asked is passed on by psycopg alone.
+                    connection.add_notify_handler(lambda notice: self._hear(notice.payload))
                     connection.execute(f"LISTEN {TOLD}")
                     self.connected, told = True, ""
                     log.info("%s: connected to %s", self._move.name, self.side)
@@ -201,7 +203,10 @@ class Side(threading.Thread):
             if connection.fileno() in ready:
                 connection.pgconn.consume_input()
             while notice := connection.pgconn.notifies():
-                self._events.put(Event("told", self.side, value=notice.extra.decode()))
+                self._hear(notice.extra.decode())
+
+    def _hear(self, text: str) -> None:
+        self._events.put(Event("told", self.side, value=text))
 
     def _answer(
         self, connection: psycopg.Connection[Any], kind: str, attempt: str, values: tuple[Any, ...]

@@ -218,6 +218,29 @@ def test_a_pooler_that_was_away_finds_its_way(bench: Bench) -> None:
     assert not writers.lost(after)
 
 
+def test_what_is_told_while_a_guard_asks_something_is_heard(bench: Bench) -> None:
+    before = bench.where()
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name = 'ascent_guard' AND wait_event_type = 'Lock'"
+    )
+    attempt = bench.attempt(tell="armed")
+    assert attempt.stdout and attempt.stdout.readline() == "armed\n"
+    with psycopg.connect(**before.conninfo()) as busy:
+        busy.execute("LOCK TABLE ascent_move.pooler IN EXCLUSIVE MODE")
+        deadline = time.monotonic() + 10
+        while before.execute(waits) == [(0,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert attempt.stdin
+        attempt.stdin.write("\n")
+        attempt.stdin.flush()
+        time.sleep(0.2)
+    out, _ = attempt.communicate(timeout=30)
+    assert attempt.returncode == 0, out
+    assert bench.lead_to(bench.where())
+
+
 def test_a_transaction_that_outlives_the_pause_is_named(bench: Bench) -> None:
     before = bench.where()
     with (
