@@ -47,6 +47,7 @@ class Measured:
         self.failures: list[str] = []
 
     def add(self, moved: dict[str, Any]) -> None:
+        """Keep the figures of one switch."""
         points = moved["timeline"]
         self.pauses.append(float(moved["pause_ms"]))
         self.to_pause.append(points["paused"])

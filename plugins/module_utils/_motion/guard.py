@@ -272,7 +272,7 @@ class Bouncer:
                     raise
                 connection.close()
                 # PgBouncer may have been started anew since this one was kept.
-                if not kept or pauses and pauses not in self._pausing:
+                if not kept or (pauses and pauses not in self._pausing):
                     raise
             else:
                 self._idle.append(connection)

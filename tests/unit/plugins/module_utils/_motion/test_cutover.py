@@ -263,7 +263,7 @@ def test_a_transaction_that_outlives_the_pause_is_named(bench: Bench) -> None:
 
 @contextlib.contextmanager
 def crowd(host: Host) -> Iterator[list[str]]:
-    """More clients at once than the pool has connections for; yields what they were refused with."""
+    """More clients at once than the pool has connections; yields what they were refused with."""
     refused: list[str] = []
 
     def ask() -> None:
