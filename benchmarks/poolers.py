@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,66 +98,93 @@ def standing_in(stage: Stage, names: list[str], like: Measured) -> Iterator[None
         process.wait()
 
 
+class StandIn:
+    """One connection of a stand-in: what it is told, and what it sends without waiting for it."""
+
+    def __init__(self, name: str, side: str, conninfo: dict[str, Any]) -> None:
+        self.name, self.side = name, side
+        self.connection = psycopg.connect(**conninfo, autocommit=True)
+        self.connection.execute("SET synchronous_commit = off")
+        self.connection.execute("LISTEN ascent_move_told")
+        self.sends: deque[tuple[str, list[str]]] = deque()
+        self.waits = False
+
+    def send(self, statement: str, *values: str) -> None:
+        """Send a statement once the answer to the one before has come."""
+        self.sends.append((statement, list(values)))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self.sends and not self.waits:
+            statement, values = self.sends.popleft()
+            self.connection.pgconn.send_query_params(
+                statement.encode(), [value.encode() for value in values]
+            )
+            self.waits = True
+
+    def hears(self) -> list[dict[str, Any]]:
+        """Take what has come; returns what it was told."""
+        connection = self.connection.pgconn
+        connection.consume_input()
+        while self.waits and not connection.is_busy():
+            self.waits = connection.get_result() is not None
+        self._go_on()
+        told = []
+        while notice := connection.notifies():
+            told.append(json.loads(notice.extra))
+        return told
+
+
+SAY = "SELECT ascent_move.say($1, $2, $3, $4, $5)"
+ASK = "SELECT ascent_move.door_state($1, false)"
+BEAT = f"{SAY}, ascent_move.standing(), ascent_move.door_state('', false)"
+
+
 def stand_in(asked: dict[str, Any]) -> None:
     """Be told, ask and say what guards do; never returns."""
     number = itertools.count()
-    # What is due: when, in which order, on which connection, which statement, what with.
-    due: list[tuple[float, int, Any, str, tuple[Any, ...]]] = []
+    # What is due: when, in which order, by which connection, and what it says of which attempt.
+    due: list[tuple[float, int, StandIn, str, str]] = []
 
-    def plan(after: float, connection: Any, statement: str, *values: Any) -> None:
-        heapq.heappush(due, (time.monotonic() + after, next(number), connection, statement, values))
+    def plan(after: float, one: StandIn, word: str, attempt: str = "") -> None:
+        heapq.heappush(due, (time.monotonic() + after, next(number), one, word, attempt))
 
-    say = "SELECT ascent_move.say(%s, %s, %s, %s, %s)"
-    ask = "SELECT ascent_move.door_state(%s, false)"
-    connections: dict[Any, tuple[str, str]] = {}
+    ends: dict[str, list[StandIn]] = {}
     for name in asked["names"]:
-        for side, conninfo in asked["sides"].items():
-            connection = psycopg.connect(**conninfo, autocommit=True)
-            connection.execute("SET synchronous_commit = off")
-            connection.execute("LISTEN ascent_move_told")
-            connections[connection] = name, side
-            plan(0, connection, "heartbeat")
-    by_name = {found: connection for connection, found in connections.items()}
+        ends[name] = [StandIn(name, side, where) for side, where in asked["sides"].items()]
+        for one in ends[name]:
+            plan(0, one, "idle")
     leads = dict.fromkeys(asked["names"], "box")
-
-    def hear(connection: Any, text: str) -> None:
-        name, side = connections[connection]
-        told = json.loads(text)
-        attempt = told["attempt"]
-        if told["do"] == "pause":
-            took = asked["to_pause_ms"] / 1000
-            plan(took, connection, say, name, "", attempt, "paused", "")
-        elif told["do"] == "switch":
-            plan(0, connection, ask, attempt)
-            leads[name] = side
-            for end in asked["sides"]:
-                took = asked["to_resume_ms"] / 1000
-                plan(took, by_name[name, end], say, name, "", attempt, "switched", "")
-
-    sockets = {connection.fileno(): connection for connection in connections}
+    # As a guard, it says nothing else until an attempt is over.
+    holding: set[str] = set()
     poll = select.poll()
-    for descriptor, connection in sockets.items():
+    listens = {one.connection.fileno(): one for pair in ends.values() for one in pair}
+    for descriptor in listens:
         poll.register(descriptor, select.POLLIN)
-        connection.add_notify_handler(
-            lambda notice, connection=connection: hear(connection, notice.payload)
-        )
     while True:
-        wait = max(0.0, due[0][0] - time.monotonic()) if due else 1.0
-        for descriptor, _ in poll.poll(wait * 1000):
-            connection = sockets[descriptor]
-            connection.pgconn.consume_input()
-            while notice := connection.pgconn.notifies():
-                hear(connection, notice.extra.decode())
+        for descriptor, _ in poll.poll(1000 * max(0.0, due[0][0] - time.monotonic())):
+            one = listens[descriptor]
+            for told in one.hears():
+                holding.add(one.name)
+                if told["do"] == "pause":
+                    plan(asked["to_pause_ms"] / 1000, one, "paused", told["attempt"])
+                elif told["do"] == "switch":
+                    leads[one.name] = one.side
+                    one.send(ASK, told["attempt"])
+                    for end in ends[one.name]:
+                        plan(asked["to_resume_ms"] / 1000, end, "switched", told["attempt"])
         while due and due[0][0] <= time.monotonic():
-            _, _, connection, statement, values = heapq.heappop(due)
-            if statement != "heartbeat":
-                connection.execute(statement, values)
-                continue
-            name, _ = connections[connection]
-            connection.execute(say, (name, leads[name], "", "idle", ""))
-            connection.execute("SELECT ascent_move.standing()")
-            connection.execute(ask, ("",))
-            plan(1, connection, "heartbeat")
+            _, _, one, word, attempt = heapq.heappop(due)
+            if word == "over":
+                holding.discard(one.name)
+            elif word != "idle":
+                one.send(SAY, one.name, "", attempt, word, "")
+                if word == "switched":
+                    plan(1, one, "over")
+            else:
+                if one.name not in holding:
+                    one.send(BEAT, one.name, leads[one.name], "", "idle", "")
+                plan(1, one, "idle")
 
 
 def main() -> int:

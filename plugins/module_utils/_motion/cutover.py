@@ -369,6 +369,7 @@ class Cutover:
         anybody says, and of many poolers each would wake all.
         """
         deadline = time.monotonic() + seconds
+        heard: set[str] = set()
         while True:
             rows = side.execute(
                 f"SELECT name, said, detail FROM {SCHEMA}.pooler WHERE attempt = %s", (self.id,)
@@ -376,13 +377,13 @@ class Cutover:
             self.timeline.poolers.update(
                 {who: f"{said}: {detail}" if detail else said for who, said, detail in rows}
             )
-            found = [who for who, said, _ in rows if said == word]
+            heard |= {who for who, said, _ in rows if said == word}
             if (
-                set(self.plan.poolers) <= set(found)
+                set(self.plan.poolers) <= heard
                 or any(said in ("failed", "refused") for _, said, _ in rows)
                 or time.monotonic() > deadline
             ):
-                return found
+                return sorted(heard)
             time.sleep(0.002)
 
     def _blockers(self) -> str:
