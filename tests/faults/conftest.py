@@ -137,7 +137,6 @@ KILLS = {
 QUICK_KILLS = (
     "provision, an instance without its address",
     "configure, a release being built",
-    "record",
 )
 
 # What the kill before has configured is not gone through again on the way to these.

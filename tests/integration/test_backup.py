@@ -125,6 +125,7 @@ def test_the_passphrase_is_postgresqls_alone(database: Host, stage_lab: TestLab)
     )
 
 
+@pytest.mark.thorough
 def test_backups_that_were_off_begin_with_a_backup(database: Host, stage_lab: TestLab) -> None:
     """What is committed meanwhile is nowhere else, so a backup of before leads no further."""
     before = repository(database)

@@ -62,7 +62,7 @@ def test_the_roles_of_a_move_are_open_while_there_is_one(hosts, enter, secrets):
             "ascent_replication|t|f|t|t",
         ]
     run = enter("move", moves=True)
-    assert [run.changed(name) for name in hosts] == [set(), set()], run.stdout
+    assert not any(run.changed(name) for name in hosts), run.stdout
 
     run = enter("move")
     assert run.returncode == 0, run.stdout
@@ -103,7 +103,7 @@ def test_backups_are_read_back_and_refused_where_they_are_damaged(hosts, enter):
             )
         run = enter("verify_backups")
         assert run.returncode == 0, run.stdout
-        assert [run.changed(name) for name in hosts] == [set(), set()]
+        assert not any(run.changed(name) for name in hosts)
 
         for host in hosts.values():
             host.run_expect(
