@@ -26,6 +26,9 @@ READY_DEADLINE = 60.0
 _HERE = Path(__file__).parent.parent
 Say = Callable[[str], None]
 
+# How long what a server has begun may go on after its end.
+PATIENCE_S = 10.0
+
 
 class Server:
     """The server's process, known by its id and start time."""
@@ -57,7 +60,7 @@ class Server:
             return None
 
     def stop(self) -> None:
-        """End it; no error if it is dead."""
+        """End it, with what it has just begun; no error if it is dead."""
         process = self.process()
         if process is None:
             return
@@ -66,12 +69,14 @@ class Server:
             for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
                 signal.pidfd_send_signal(handle, number)
                 if _wait(lambda: self.process() is None, patience):
-                    return
+                    break
+            else:
+                raise LabError(f"The lab's server (process {process}) does not end.")
         except ProcessLookupError:
-            return
+            pass
         finally:
             os.close(handle)
-        raise LabError(f"The lab's server (process {process}) does not end.")
+        _end_group(process)
 
     def status(self) -> dict[str, Any] | None:
         """Ask the server; None if it does not answer."""
@@ -230,6 +235,28 @@ def _remove(settings: Settings, say: Say) -> None:
     shutil.rmtree(settings.databases, ignore_errors=True)
     with contextlib.suppress(OSError):
         settings.databases.parent.rmdir()  # unless another lab has some
+
+
+def _end_group(leader: int) -> None:
+    """Wait for what a dead process has begun, such as a start of a container, or end it.
+
+    Else what they make would come to be after the lab has gone.
+    """
+
+    if not _wait(lambda: not _alive_in(leader), PATIENCE_S):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
+        _wait(lambda: not _alive_in(leader), PATIENCE_S)
+
+
+def _alive_in(group: int) -> bool:
+    """Whether a process group has a member that is more than an entry of the dead."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            state, _, its = file.read_text().rsplit(")", 1)[1].split()[:3]
+            if int(its) == group and state not in "ZX":
+                return True
+    return False
 
 
 def _wait(condition: Callable[[], bool], deadline: float) -> bool:
