@@ -242,7 +242,6 @@ def _end_group(leader: int) -> None:
 
     Else what they make would come to be after the lab has gone.
     """
-
     if not _wait(lambda: not _alive_in(leader), PATIENCE_S):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGKILL)
@@ -251,10 +250,11 @@ def _end_group(leader: int) -> None:
 
 def _alive_in(group: int) -> bool:
     """Whether a process group has a member that is more than an entry of the dead."""
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError):
-            state, _, its = file.read_text().rsplit(")", 1)[1].split()[:3]
-            if int(its) == group and state not in "ZX":
+    for entry in Path("/proc").glob("[0-9]*"):
+        process = int(entry.name)
+        with contextlib.suppress(OSError):
+            if os.getpgid(process) == group:
+                hosts.start_time(process)
                 return True
     return False
 

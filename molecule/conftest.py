@@ -63,7 +63,7 @@ def release(host: Any) -> int:
 
 @pytest.fixture(scope="session")
 def hosts() -> dict[str, Any]:
-    """Both hosts by name, for a test that asks them together: one run of a playbook serves both."""
+    """All hosts by name, for a test that asks them together: one run of a playbook serves all."""
     found = testinfra.get_hosts(
         ["ansible://all"], ansible_inventory=str(BUILD / "inventory"), sudo=True
     )

@@ -111,7 +111,7 @@ def each(hosts, command: str) -> dict[str, str]:
     }
 
 
-# What follows runs the playbook again, for both hosts at once.
+# What follows runs the playbook again, for all hosts at once.
 
 
 def test_a_password_changes_while_a_client_works(hosts, converge, ask, secrets):

@@ -111,7 +111,7 @@ def test_only_named_ports_are_open(listener):
     assert not listener.reached(8444)
 
 
-# What follows runs the playbook again, for both hosts at once.
+# What follows runs the playbook again, for all hosts at once.
 
 
 def test_it_refuses_to_lock_out_the_user_that_ansible_connects_as(hosts, converge):

@@ -182,7 +182,7 @@ def test_the_monitoring_role_sees_statistics_and_no_data(host):
     assert "Peer authentication failed" in stranger.stderr
 
 
-# What follows runs the playbook again, for both hosts at once.
+# What follows runs the playbook again, for all hosts at once.
 
 
 def test_a_change_is_loaded_without_a_restart_and_what_needs_one_is_reported(hosts, converge):

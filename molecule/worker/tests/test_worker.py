@@ -39,7 +39,7 @@ def roots(hosts: dict[str, Any]) -> dict[str, Root]:
 
 @pytest.fixture
 def operate() -> Callable[..., tuple[int, str]]:
-    """Deploy or roll back on both hosts, as operations do: the web role, then the worker role."""
+    """Deploy or roll back on all hosts, as operations do: the web role, then the worker role."""
 
     def run(entry: str, *arguments: str, **values: Any) -> tuple[int, str]:
         inventory = Path(os.environ["ASCENT_MOLECULE_DIRECTORY"]) / "inventory"

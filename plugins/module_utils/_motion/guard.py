@@ -257,12 +257,13 @@ class Bouncer:
     def _ask(self, command: str, pauses: str = "") -> psycopg.Cursor[Any]:
         """Have a command done; `pauses` is the alias whose `resume` may cut it off."""
         while True:
+            if pauses:
+                self._goes_on(pauses)
             try:
                 connection, kept = self._idle.pop(), True
             except IndexError:
                 connection, kept = self._connect(), False
             if pauses:
-                self._goes_on(pauses)
                 self._pausing[pauses] = connection
             try:
                 found = connection.execute(command.encode())
@@ -292,7 +293,8 @@ class Bouncer:
 
         It begins when no connection to the server is just being opened: a pause ends such a one,
         which PgBouncer takes for a server that lets nobody in, and whoever comes within
-        `server_login_retry` of that is turned away. Until `resume` no further one is opened.
+        `server_login_retry` of that is turned away. Until `resume`, or a failure, no further one is
+        opened.
 
         Raises psycopg.Error or OSError where it was resumed meanwhile or cannot be paused, and
         TimeoutError where connections are being opened all the time.
@@ -303,6 +305,11 @@ class Bouncer:
                 self._ask(f"SET {name} = {value}")
             self._wait_for_logins(alias)
             self._ask(f'PAUSE "{alias}"', pauses=alias)
+        except BaseException:
+            # Its resume may have come before: nobody else would make the pools large again.
+            with contextlib.suppress(psycopg.Error, OSError):
+                self._ask("RELOAD")
+            raise
         finally:
             self._pausing.pop(alias, None)
 

@@ -37,7 +37,7 @@ from ansible_collections.ascent.scaling.plugins.module_utils._motion.sites impor
 SCHEMA = "ascent_move"
 GUARD = "ascent_guard"
 
-# Channels of NOTIFY: what the mover tells the guards, and what they answer.
+# The channel of NOTIFY for what the mover tells the guards; their answers are in the table pooler.
 TOLD = "ascent_move_told"
 
 TABLES = f"""

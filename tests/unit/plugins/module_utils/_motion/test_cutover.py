@@ -302,8 +302,8 @@ def slow_login(bench: Bench, before: Server, seconds: float) -> Iterator[list[st
     assert attempt.stdout and attempt.stdout.readline() == "armed\n"
     out: list[str] = []
     os.kill(before.pid, signal.SIGSTOP)
-    try:
-        with crowd(bench.hosts[0]) as refused:
+    with crowd(bench.hosts[0]) as refused:
+        try:
             deadline = time.monotonic() + 5
             while not opening(bench.hosts[0]):
                 assert time.monotonic() < deadline
@@ -313,9 +313,8 @@ def slow_login(bench: Bench, before: Server, seconds: float) -> Iterator[list[st
             attempt.stdin.flush()
             time.sleep(seconds)
             yield out
+        finally:
             os.kill(before.pid, signal.SIGCONT)
-    finally:
-        os.kill(before.pid, signal.SIGCONT)
     out.append(attempt.communicate(timeout=30)[0])
     time.sleep(0.5)
     assert not refused

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.guard import (
+    OPENS_NONE,
     Attempt,
+    Bouncer,
     Event,
     Guard,
     Holding,
@@ -220,3 +222,25 @@ def test_a_finished_move_is_guarded_no_more(tmp_path: Path) -> None:
     assert list(next(looks)) == []
     ends.set()
     assert list(looks) == []
+
+
+def test_a_pause_that_is_resumed_before_it_begins_leaves_no_small_pool(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Resumed(Bouncer):
+        def _ask(self, command: str, pauses: str = "") -> Any:
+            told.append(command)
+            if len(told) == 1:
+                self.resume("main")
+            if pauses:
+                self._goes_on(pauses)
+            return []
+
+        def _show(self, what: str) -> list[dict[str, Any]]:
+            return []
+
+    with pytest.raises(InterruptedError):
+        Resumed({}, tmp_path).pause("main")
+    assert told[0].startswith("SET")
+    assert len([command for command in told if command.startswith("SET")]) == len(OPENS_NONE)
+    assert told[-1] == "RELOAD"
