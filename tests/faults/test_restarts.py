@@ -47,7 +47,14 @@ def wait_until_it_serves(address: str, seconds: float) -> float:
     raise AssertionError(f"{address} did not serve within {seconds} s")
 
 
-@pytest.mark.parametrize("how", ["reboot by the API", "stop and start", "power failure"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "reboot by the API",
+        pytest.param("stop and start", marks=pytest.mark.thorough),
+        "power failure",
+    ],
+)
 def test_a_restarted_host_serves_again_without_hands(
     how: str,
     box: str,

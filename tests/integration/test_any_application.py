@@ -149,6 +149,7 @@ def nothing_leaks(output: str) -> None:
         assert secret not in output
 
 
+@pytest.mark.thorough
 def test_kinto_from_the_index_of_python(host: Host) -> None:
     """It serves, what is written is read back, and both outlive another release."""
     output = host.deploy("kinto")

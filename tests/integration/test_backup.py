@@ -161,8 +161,12 @@ def test_a_check_says_what_would_be_taken_and_takes_nothing(
     ("asked", "told"),
     [
         ([], r"host restored\s+\(t3\.small, 20 GiB\) would\s+be made.* as of the\s+latest"),
-        (["-e", "ascent_restore_into=box"], r"databases on box would\s+stand still"),
-        (["-e", "state=absent"], r"restored was not there"),
+        pytest.param(
+            ["-e", "ascent_restore_into=box"],
+            r"databases on box would\s+stand still",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(["-e", "state=absent"], r"restored was not there", marks=pytest.mark.thorough),
     ],
 )
 def test_a_check_says_what_would_be_restored_and_does_nothing(
@@ -203,7 +207,7 @@ def test_hosts_call_nothing_that_their_role_does_not_allow(
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("2999-01-01 00:00:00+00", "lies in the future"),
+        pytest.param("2999-01-01 00:00:00+00", "lies in the future", marks=pytest.mark.thorough),
         ("2001-01-01 00:00:00+00", "before the end of the first backup"),
     ],
 )
@@ -299,6 +303,7 @@ def test_a_lost_host_comes_back_with_its_data(
     assert get_json(database.address, "/health/ready", host=DOMAIN)["status"] == "ready"
 
 
+@pytest.mark.thorough
 def test_a_restored_host_is_named_by_the_stage_and_not_touched(
     restored: object, stage_lab: TestLab
 ) -> None:

@@ -85,8 +85,13 @@ TRACES = (
     [
         ("deploy", ["ascent_release=another"], r"another would go\s+live"),
         ("rotate_secrets", [], r"Nothing was changed"),
-        ("resize", ['{"ascent_sizes": {"box": "m7i.large"}}'], r"size t3\.small -> m7i\.large"),
-        ("logs", [], r"Would be collected into"),
+        pytest.param(
+            "resize",
+            ['{"ascent_sizes": {"box": "m7i.large"}}'],
+            r"size t3\.small -> m7i\.large",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param("logs", [], r"Would be collected into", marks=pytest.mark.thorough),
     ],
 )
 def test_a_check_tells_and_does_nothing(
@@ -350,6 +355,7 @@ def test_one_role_of_a_stage_runs_alone(stands: None, stage_lab: TestLab) -> Non
     assert run.changed_tasks == []
 
 
+@pytest.mark.thorough
 def test_a_stage_that_leaves_roles_out_is_not_written_down(
     stands: None, stage_lab: TestLab
 ) -> None:

@@ -258,7 +258,7 @@ class Moving:
         finally:
             self.ask(side, "DROP FUNCTION IF EXISTS ascent_move.held() CASCADE")
 
-    def reached(self, step: str, source: str, seconds: float = 120) -> subprocess.Popen[str]:
+    def reached(self, step: str, source: str, seconds: float = 900) -> subprocess.Popen[str]:
         """Ask, on the host itself, until a move is in the step; the process ends when it is."""
         where, condition = STEPS[step]
         side = source if where == "source" else OTHER[source]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,16 @@ def ask(root: Root, path: str = "/") -> dict[str, Any]:
     """What the application tells at the front door."""
     told = root(f"curl -sf -m 30 --resolve board.test:80:127.0.0.1 'http://board.test{path}'")
     return dict(json.loads(told))
+
+
+def wait_for_units(root: Root, *names: str) -> None:
+    """Return once these units are loaded and no others: what stopped takes a moment to be gone."""
+    for _ in range(100):
+        loaded = root("systemctl list-units --plain --no-legend 'board*' | cut -d ' ' -f 1").split()
+        if sorted(loaded) == list(names):
+            return
+        time.sleep(0.2)
+    raise AssertionError(loaded)
 
 
 def live(root: Root) -> str:
@@ -132,15 +143,15 @@ def test_no_request_is_lost_when_ports_change(
         codes = root("cat /tmp/codes").split()
         assert set(codes) == {"200"}
         assert len(codes) > 100
-        units = root("systemctl list-units --plain --no-legend 'board*' | cut -d ' ' -f 1").split()
         instance = live(root)
-        assert sorted(units) == [
+        wait_for_units(
+            root,
             f"board-port@{instance}.service",
             f"board-port@{instance}.socket",
             "board-unready.service",
             "board.service",
             f"board@{instance}.service",
-        ]
+        )
 
 
 def test_a_load_balancer_is_believed_and_nobody_else(root: Root) -> None:
