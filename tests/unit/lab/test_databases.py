@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import rds
-from lab.databases import Database, DatabasePlan, backup
+from lab.databases import Database, DatabasePlan, archive, backup, restorable
 from lab.hosts import Event, Order
 from lab.settings import Settings
 
@@ -24,6 +24,7 @@ PLAN = DatabasePlan(
     mac="02:00:00:00:00:01",
     memory=1024,
     cpus=2,
+    archive="db-0123456789abcdef0",
     endpoint="main.c0.us-east-1.rds.amazonaws.com",
     parameters=(("rds.force_ssl", "on"), ("work_mem", "64")),
 )
@@ -68,9 +69,9 @@ def test_a_restore_takes_a_copy_of_the_backup_and_the_archive_as_it_is(
     base.mkdir(parents=True)
     (base / "PG_VERSION").write_text("17")
     (base / "postgresql.auto.conf").write_text("recovery_target_time = 'of an earlier restore'")
-    archive = settings.databases / "db-1" / "wal"
-    archive.mkdir(parents=True)
-    (archive / "1.gz").write_text("segment")
+    shelf = archive(settings, "db-1")
+    shelf.mkdir(parents=True)
+    (shelf / "1.gz").write_text("segment")
     one = database(settings, rds.Source("one", "db-1", until))
     one._lay_out()
     assert (one.folder / "db" / "PG_VERSION").read_text() == "17"
@@ -95,13 +96,12 @@ def test_a_restored_snapshot_does_not_go_on_from_an_archive(settings: Settings) 
 def test_until_when_the_archive_reaches(
     settings: Settings, content: str | None, expected: float | None
 ) -> None:
-    one = database(settings)
-    wal = one.folder / "wal"
-    wal.mkdir(parents=True)
+    shelf = archive(settings, "db-1")
+    shelf.mkdir(parents=True)
     if content is not None:
-        (wal / "latest").write_text(content)
+        (shelf / "latest").write_text(content)
     moment = datetime.datetime.fromtimestamp(expected, datetime.UTC) if expected else None
-    assert one.restorable() == moment
+    assert restorable(settings, "db-1") == moment
 
 
 def test_jobs_wait_for_the_answer_and_orders_do_not(

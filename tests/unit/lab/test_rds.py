@@ -204,7 +204,10 @@ def test_deletion_protection_holds(api: Any, create: Any, databases: DatabaseRec
         ({"Engine": "mysql"}, "NotTrueInTheLab"),
         ({"Engine": "aurora-postgresql"}, "NotTrueInTheLab"),
         ({"Engine": "dbase"}, "InvalidParameterValue"),
-        ({"MultiAZ": True}, "NotTrueInTheLab"),
+        (
+            {"MultiAZ": True, "AvailabilityZone": "us-east-1a"},
+            "InvalidParameterCombination",
+        ),
         ({"PubliclyAccessible": True}, "NotTrueInTheLab"),
         ({"EngineVersion": "16.4"}, "InvalidParameterCombination.*Cannot find version 16.4 for"),
         ({"EngineVersion": "17.7"}, "InvalidParameterCombination.*Cannot find version"),
@@ -281,7 +284,7 @@ def test_versions_and_classes(api: Any) -> None:
         Engine="postgres", DBInstanceClass="db.t3.micro"
     )["OrderableDBInstanceOptions"]
     assert {o["StorageType"] for o in one} == {"gp2", "gp3", "io1", "io2", "standard"}
-    assert not any(o["MultiAZCapable"] or o["ReadReplicaCapable"] for o in options)
+    assert all(o["MultiAZCapable"] and not o["ReadReplicaCapable"] for o in options)
 
 
 # --- passwords
@@ -337,7 +340,6 @@ def test_a_class_waits_for_the_window_or_is_applied_at_once(
     ("wanted", "code"),
     [
         ({"AllocatedStorage": 10}, "InvalidParameterCombination"),
-        ({"MultiAZ": True}, "NotTrueInTheLab"),
         ({"NewDBInstanceIdentifier": "other"}, "NotTrueInTheLab"),
         ({"EngineVersion": "18.1"}, "Cannot find version"),
         ({"DBInstanceClass": "db.t1.micro"}, "InvalidParameterCombination"),
