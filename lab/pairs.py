@@ -13,7 +13,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -158,7 +157,7 @@ class Pilot:
                 synchronous=instance.synchronous,
                 asked=self._asked,
             )
-            self._begin_watch(primary, standby.key if standby else "")
+            self._begin_watch(primary, standby.key if standby else "", sight.ready)
         if sight.ready and not sight.ended and not sight.asked:
             sight = self._look(sight, standby.key if standby else "")
         step = decide(sight)
@@ -184,15 +183,15 @@ class Pilot:
             self._session.close()
 
     # --- looking
-    def _begin_watch(self, primary: Database, standby: str) -> None:
-        """Begin to count anew where one of the servers is another one."""
+    def _begin_watch(self, primary: Database, standby: str, ready: bool) -> None:
+        """Begin to count anew where a server is another one, or is not expected to answer."""
         now = time.monotonic()
         before, self._watched = self._watched, (primary.plan.instance, standby)
-        if before[0] != self._watched[0] or self._session is None:
+        if before[0] != self._watched[0] or not ready or self._session is None:
             if self._session:
                 self._session.close()
             self._session = primary.session()
-            self._answered = now
+            self._answered = self._followed = now
         if before[1] != standby:
             self._followed = now
 
@@ -213,17 +212,18 @@ class Pilot:
     # --- steps
     def _fail_over(self, backend: Any, instance: Any, primary: Database) -> None:
         """Make sure that the primary is dead, and let the standby take its place."""
-        databases, asked = self._databases, self._asked
+        databases = self._databases
         with databases.lock:
             standby = databases.at(instance.standby)
             plan = databases.plan(instance, instance.standby)
             instance.add_event(rds.FAILOVER)
         assert standby is not None
+        afresh = self._asked and plan.parameters != standby.plan.parameters
         primary.kill()
         time.sleep(databases.settings.rds_failover_delay)
         standby.plan = plan
         alone = replace(plan, place=postgres.Place(plan.instance))
-        standby.promote(alone, afresh=asked)
+        standby.promote(alone, afresh)
         with databases.lock:
             self._asked = False
             backend.failed_over(instance)
@@ -247,13 +247,10 @@ class Pilot:
         databases.changed()
         try:
             self._configure(instance, primary)
-            with suppress(FileNotFoundError):
-                shutil.rmtree(primary.folder / "out" / server.key)
-            session = primary.session()
-            session.ask(postgres.replicator(instance.word), timeout=_COPY_LIMIT)
-            session.close()
+            self._fresh(primary, postgres.replicator(instance.word))
             original = primary.copy(server.key)
         except LabError:
+            shutil.rmtree(primary.folder / "out" / server.key, ignore_errors=True)
             with databases.lock:
                 if server in instance.servers:
                     backend.gone(instance, server.key)

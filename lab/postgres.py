@@ -210,8 +210,9 @@ def roles(master: str, password: str, database: str | None) -> str:
 
 
 def password(master: str, word: str) -> str:
-    """Return what gives the master user a password."""
-    return f"{_silence()}ALTER ROLE {identifier(master)} PASSWORD {literal(word)};\n"
+    """Return what gives the master user a password; a standby has it as well, once it is said."""
+    waits = "SET synchronous_commit = 'on';\n"
+    return f"{_silence()}{waits}ALTER ROLE {identifier(master)} PASSWORD {literal(word)};\n"
 
 
 def replicator(word: str) -> str:

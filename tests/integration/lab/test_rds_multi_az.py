@@ -7,6 +7,7 @@ settings of the role `pooler`, and know nothing of servers: they wait, and try a
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ dns_max_ttl = 5
 tcp_keepidle = 30
 tcp_keepintvl = 10
 tcp_keepcnt = 3
-tcp_user_timeout = 15000
+tcp_user_timeout = 10000
 """
 CUSTOMER = """\
 import itertools, sys, time
@@ -81,7 +82,7 @@ class Written:
     def pause(self, since: float) -> float:
         """Return the longest time without an acknowledged order, in seconds."""
         ends = [end for _, _, end, said in self.lines if said == "ok" and end > since - 1]
-        return max(after - before for before, after in zip(ends, ends[1:], strict=False))
+        return max(after - before for before, after in itertools.pairwise(ends))
 
 
 class Customer:
@@ -123,7 +124,7 @@ class Pair(Instance):
         [found] = [
             d for d in lifecycle.status(self.aws.settings)["databases"] if d["id"] == self.name
         ]
-        return found
+        return dict(found)
 
     def has_all(self) -> bool:
         standby = self.servers["standby"]
@@ -258,9 +259,7 @@ def test_a_reboot_with_failover_loses_nothing(db: Pair, api: Any) -> None:
         "Multi-AZ instance failover started.",
         "Multi-AZ instance failover completed",
     ]
-    tell(
-        "reboot with failover", took=took, pause=written.pause(began), failed=len(written.failed)
-    )
+    tell("reboot with failover", took=took, pause=written.pause(began), failed=len(written.failed))
     db.wait_for_standby()
     assert db.zones == (before[1], before[0])
 

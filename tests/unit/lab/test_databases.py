@@ -13,6 +13,7 @@ import pytest
 from lab import rds
 from lab.databases import Database, DatabasePlan, archive, backup, restorable
 from lab.hosts import Event, Order
+from lab.postgres import Place
 from lab.settings import Settings
 
 PLAN = DatabasePlan(
@@ -123,3 +124,29 @@ def test_changes_take_as_long_as_the_labs_user_wants(
     monkeypatch.setattr(time, "sleep", slept.append)
     database(settings)._settle()
     assert slept == [1.5]
+
+
+def test_a_standby_is_made_of_the_copy_of_its_primary(settings: Settings) -> None:
+    original = settings.databases / "db-1" / "out" / "db-2"
+    original.mkdir(parents=True)
+    (original / "PG_VERSION").write_text("17")
+    place = Place("db-2", "10.1.1.5", follows=True, word="word")
+    one = Database(replace(PLAN, place=place), settings, report, "", None, original)
+    one._lay_out()
+    one._configure()
+    assert (one.folder / "db" / "PG_VERSION").read_text() == "17"
+    assert (one.folder / "db" / "standby.signal").exists()
+    assert not original.exists()
+    config = (one.folder / "config" / "postgresql.conf").read_text()
+    assert "archive_mode = 'always'" in config
+    assert "application_name=db-2" in config
+    assert not (one.folder / "config" / "archives").exists(), "its primary has the heartbeat"
+    one.plan = replace(PLAN, place=Place("db-2"))
+    one._configure()
+    assert (one.folder / "config" / "archives").exists()
+
+
+def test_one_of_a_pair_stays_down_until_the_watch_over_it_decides(settings: Settings) -> None:
+    one = Database(replace(PLAN, place=Place("db-1")), settings, report, "", None)
+    one._ended()
+    assert one.ended
