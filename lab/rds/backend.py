@@ -35,6 +35,7 @@ from lab.rds.groups import Groups
 from lab.rds.instance import DBInstance, Done, Physics, Server, Source
 from lab.rds.rules import (
     ENGINE,
+    baseline,
     check_database,
     check_password,
     check_storage,
@@ -148,6 +149,8 @@ class LabRDSBackend(Groups):
             "publicly_accessible": False,
             "port": int(wanted.get("port") or 5432),
         }
+        for name, value in baseline(storage, int(wanted["allocated_storage"])).items():
+            wanted[name] = wanted.get(name) or value
         interface = self._interface(subnet, security)
         try:
             instance: DBInstance = _Instance(self, interface, **wanted)

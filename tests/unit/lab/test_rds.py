@@ -161,6 +161,22 @@ def test_a_database_that_cannot_be_made_has_failed(
     api.delete_db_instance(DBInstanceIdentifier="main", SkipFinalSnapshot=True)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"StorageType": "gp2"}, (None, None)),
+        ({"StorageType": "gp3"}, (3000, 125)),
+        ({"StorageType": "gp3", "AllocatedStorage": 400}, (12000, 500)),
+        ({"StorageType": "gp3", "AllocatedStorage": 400, "Iops": 13000}, (13000, 500)),
+    ],
+)
+def test_storage_does_what_its_type_does(
+    create: Any, wanted: dict[str, Any], expected: tuple[int | None, int | None]
+) -> None:
+    found = create(**wanted)
+    assert (found.get("Iops"), found.get("StorageThroughput")) == expected
+
+
 def test_it_stands_in_the_zone_that_was_asked_for(create: Any) -> None:
     assert create(AvailabilityZone="us-east-1b")["AvailabilityZone"] == "us-east-1b"
 
