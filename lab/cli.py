@@ -1,4 +1,4 @@
-"""The command line: up, status, down, image, env, fault."""
+"""The command line: up, status, down, image, env, fault, kill-db."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         subnet = options.subnet or lifecycle.subnet_of(options.name) or DEFAULT_SUBNET
         background = getattr(options, "background", False)
-        delay = getattr(options, "rds_delay", 0.0)
-        settings = Settings.of(options.name, subnet, options.hosts_file, background, delay)
+        delays = [getattr(options, name, 0.0) for name in ("rds_delay", "rds_failover_delay")]
+        settings = Settings.of(options.name, subnet, options.hosts_file, background, *delays)
         _VERBS[options.verb](settings, options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -104,6 +104,10 @@ def _fault(settings: Settings, options: argparse.Namespace) -> None:
     print(json.dumps(answer["faults"], indent=2))
 
 
+def _kill_db(settings: Settings, options: argparse.Namespace) -> None:
+    lifecycle.kill_database(settings, options.database, options.role)
+
+
 _VERBS = {
     "up": _up,
     "down": _down,
@@ -111,6 +115,7 @@ _VERBS = {
     "image": _image,
     "env": _env,
     "fault": _fault,
+    "kill-db": _kill_db,
 }
 
 
@@ -185,6 +190,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="a database's changes of state take so much longer than their real work",
     )
+    up.add_argument(
+        "--rds-failover-delay",
+        type=float,
+        default=float(os.environ.get("ASCENT_LAB_RDS_FAILOVER_DELAY", "0")),
+        metavar="SECONDS",
+        help="a failover takes so much longer than its real work; AWS says 60 to 120 s in all",
+    )
     down = verbs.add_parser("down", parents=[common], help="stop it; nothing stays behind")
     down.add_argument("--image", action="store_true", help="remove the host image as well")
     status = verbs.add_parser("status", parents=[common], help="show what stands")
@@ -199,6 +211,11 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("--count", type=int, help="so many calls; all if not given")
     fault.add_argument("--rate", type=float, default=1.0, help="share of calls, 0 to 1")
     fault.add_argument("--clear", action="store_true", help="remove all faults")
+    kill = verbs.add_parser(
+        "kill-db", parents=[common], help="let a server of a database lose its power"
+    )
+    kill.add_argument("--database", required=True, help="the DB instance's identifier")
+    kill.add_argument("--role", choices=["primary", "standby"], default="primary")
     return parser
 
 

@@ -3,10 +3,14 @@
 An instance's storage lies on the machine and outlives the container's processes; a snapshot is a
 physical copy of it, taken by `pg_basebackup` from the running server. The archive holds closed
 segments of the write-ahead log, from which a restore to a point in time is made.
+
+A Multi-AZ instance has two of them, the second one a standby that PostgreSQL keeps; who watches
+over both is in `lab.pairs`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import shutil
@@ -21,29 +25,42 @@ from lab import engine, postgres, rds, shell
 from lab.authority import Authority
 from lab.errors import LabError
 from lab.hosts import BOOT_DEADLINE, STOP_DEADLINE, Event, Host, Order, Plan, Report
+from lab.pairs import Pilot
+from lab.session import Session
 from lab.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_UNIT = "ascent-rds.service"
+_UNIT, _MEMBERSHIP = "ascent-rds.service", "ascent-rds-membership.service"
 _PROGRAMS = "/usr/libexec/ascent-rds/bin"
 _BACKUP_LIMIT = 3600.0  # seconds
+_PROMOTION_LIMIT = 60  # seconds
 # A server that ended so often within so many seconds has a configuration that it refuses.
 _PATIENCE, _ENDS = 5.0, 5
 
 
 @dataclass(frozen=True)
 class DatabasePlan(Plan):
-    """A database as the API describes it."""
+    """A database as the API describes it; `place` is its place in a Multi-AZ instance."""
 
     port: int = 5432
     endpoint: str = ""
     parameters: tuple[tuple[str, str], ...] = ()
+    archive: str = ""
     archives: bool = True
+    place: postgres.Place | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Say whether it is a standby."""
+        return self.place is not None and self.place.follows
 
 
 class Database(Host):
-    """One container with PostgreSQL in it, from creation to deletion."""
+    """One container with PostgreSQL in it, from creation to deletion.
+
+    original: the storage that a standby is a copy of; it becomes the standby's.
+    """
 
     plan: DatabasePlan
 
@@ -54,24 +71,39 @@ class Database(Host):
         report: Report,
         sql: str,
         source: rds.Source | None,
+        original: Path | None = None,
     ) -> None:
         super().__init__(plan, settings, report)
         self._sql = sql
         self._source = source
+        self._original = original
         self._size = (0, 0)
+        self._writing = threading.Lock()
+        # It ended by itself, and stays so until the watch over its pair says what shall be.
+        self.ended = False
 
     @property
     def folder(self) -> Path:
         """The instance's storage."""
         return self._settings.databases / self.plan.instance
 
+    def session(self) -> Session:
+        """Return a superuser's session, for one thread."""
+        return Session(self.folder / "out" / f".s.PGSQL.{self.plan.port}")
+
     # --- what a database is other than a host
     def _mounts(self) -> list[str]:
-        return [*super()._mounts(), f"{self.folder}:{postgres.HOME}"]
+        shelf = archive(self._settings, self.plan.archive)
+        return [
+            *super()._mounts(),
+            f"{self.folder}:{postgres.HOME}",
+            f"{shelf}:{postgres.HOME}/wal",
+        ]
 
     def _answers(self) -> bool:
         hello = postgres.startup(postgres.ADMIN, postgres.ADMIN)
-        return postgres.serves(self._link.ask(self.plan.address, self.plan.port, hello))
+        reply = self._link.ask(self.plan.address, self.plan.port, hello)
+        return postgres.follows(reply) if self.plan.follows else postgres.serves(reply)
 
     def _interrupted(self) -> bool:
         if any(isinstance(order, Order) for order in tuple(self._orders)):
@@ -101,6 +133,8 @@ class Database(Host):
             self.run_sql(self._sql)
             self._sql = ""
         shutil.rmtree(self.folder / "restore", ignore_errors=True)
+        if self.plan.follows:
+            self._inside("systemctl", "stop", _MEMBERSHIP)  # it serves nobody
         self.linger()
 
     def _create(self) -> None:
@@ -110,7 +144,18 @@ class Database(Host):
     def _start(self) -> None:
         self._configure()
         self._size = (self.plan.memory, self.plan.cpus)
+        self._link.mend(self.plan.address)
+        self.ended = False
         super()._start()
+
+    def _ended(self) -> None:
+        """Tell its pair's watch, if it has one: another server may have taken its place."""
+        if self.plan.place is None:
+            super()._ended()
+            return
+        self._unwatch()
+        log.warning("%s ended by itself", self.plan.instance)
+        self.ended = True
 
     def _stop(self, seconds: int = STOP_DEADLINE) -> None:
         super()._stop(seconds)
@@ -157,25 +202,57 @@ class Database(Host):
         if self._pidfd is None:
             _copy(self.folder / "db", target)
             return
+        self._copy_running(name)
+        (self.folder / "out" / name).rename(target)
+
+    # --- what the watch over a pair does; in its own thread
+    def copy(self, name: str) -> Path:
+        """Copy the storage of a running server for a standby; return where. Raises LabError."""
+        self._copy_running(name)
+        return self.folder / "out" / name
+
+    def vanish(self) -> None:
+        """Let the server end as if its host had lost power: nobody hears a word of it."""
+        self._link.cut(self.plan.address)
+        self.kill()
+
+    def kill(self) -> None:
+        """End everything on the server at once; no error if it has ended. Raises LabError."""
+        self._podman("stop", "--time", "0", self.container)
+
+    def promote(self, plan: DatabasePlan, afresh: bool) -> None:
+        """Make a standby the primary; `afresh`: with parameters that need a start.
+
+        Raises LabError; then it is a standby still, or the promotion is under way.
+        """
+        if afresh:
+            self._inside("systemctl", "stop", _UNIT)
+            self._configure()
+            self._inside("systemctl", "start", _UNIT)
+        if not self._promoted():
+            seconds = str(_PROMOTION_LIMIT)
+            self._inside(
+                "runuser", "--user=postgres", "--", f"{_PROGRAMS}/pg_ctl", "promote",
+                "--pgdata", f"{postgres.HOME}/db", "--wait", "--timeout", seconds,
+            )  # fmt: skip
+        self.plan = plan
+        self.reload()
+        self._inside("systemctl", "start", "--no-block", _MEMBERSHIP)
+
+    def _promoted(self) -> bool:
+        return not (self.folder / "db" / "standby.signal").exists()
+
+    def linger(self) -> None:
+        """Take as much longer as the lab's user wants."""
+        time.sleep(self._settings.rds_delay)
+
+    def _copy_running(self, name: str) -> None:
         self._inside(
             "runuser", "--user=postgres", "--", f"{_PROGRAMS}/pg_basebackup",
             "-U", postgres.ADMIN, "-D", f"{postgres.HOME}/out/{name}",
             "--wal-method=stream", "--checkpoint=fast", "--no-sync",
             timeout=_BACKUP_LIMIT,
         )  # fmt: skip
-        (self.folder / "out" / name).rename(target)
-
-    def linger(self) -> None:
-        """Take as much longer as the lab's user wants."""
-        time.sleep(self._settings.rds_delay)
-
-    def restorable(self) -> datetime.datetime | None:
-        """Return until when all that was committed lies in the archive; None if there is none."""
-        try:
-            seconds = float((self.folder / "wal" / "latest").read_text())
-        except (OSError, ValueError):
-            return None
-        return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
 
     # --- its files
     def _inside(
@@ -193,18 +270,22 @@ class Database(Host):
         # What databases hold is root's to see.
         self._settings.databases.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / "config").mkdir(parents=True)
+        archive(self._settings, self.plan.archive).mkdir(parents=True, exist_ok=True)
         self._certify()
+        data = self.folder / "db"
+        if self._original is not None:
+            self._original.rename(data)
+            (data / "standby.signal").touch()
         if self._source is None:
             return
-        data = self.folder / "db"
         _copy(backup(self._settings, self._source.backup), data)
         # Nothing but the lab writes this file: ALTER SYSTEM is not for the master user.
         recovery = data / "postgresql.auto.conf"
         recovery.write_text("")
         if self._source.archive:
-            archive = self._settings.databases / self._source.archive / "wal"
+            old = archive(self._settings, self._source.archive)
             # Segments in an archive never change, so that they need no second copy.
-            shell.run("cp", "--archive", "--link", str(archive), str(self.folder / "restore"))
+            shell.run("cp", "--archive", "--link", str(old), str(self.folder / "restore"))
             recovery.write_text(postgres.recovery(self._source.until))
             (data / "recovery.signal").touch()
 
@@ -217,8 +298,13 @@ class Database(Host):
         (config / "server.crt").write_bytes(certificate)
 
     def _configure(self) -> None:
-        plan = self.plan
-        files = postgres.configuration(dict(plan.parameters), plan.port, plan.archives)
+        with self._writing:
+            self._write_configuration()
+
+    def _write_configuration(self) -> None:
+        plan, copied = self.plan, self._original is not None
+        values = dict(plan.parameters)
+        files = postgres.configuration(values, plan.port, plan.archives, plan.place, copied)
         files["environment"] = f"PGPORT={plan.port}\n"
         config = self.folder / "config"
         for name, content in files.items():
@@ -226,7 +312,7 @@ class Database(Host):
             fresh.write_text(content)
             fresh.replace(config / name)
         mark = config / "archives"
-        if plan.archives:
+        if plan.archives and not plan.follows:
             mark.touch()
         else:
             mark.unlink(missing_ok=True)
@@ -239,10 +325,13 @@ class Databases:
         self, settings: Settings, lock: threading.RLock, changed: Callable[[], None]
     ) -> None:
         self.engine = engine.load(settings)
-        self._settings = settings
-        self._lock = lock
-        self._changed = changed
+        self.settings = settings
+        self.lock = lock
+        self.changed = changed
         self._all: dict[str, Database] = {}
+        # Those that have answered since the last order that they do not answer to.
+        self._well: set[str] = set()
+        self._pilots: dict[str, Pilot] = {}
 
     def addresses(self) -> set[str]:
         """Return the private addresses of all databases that are not gone yet."""
@@ -250,56 +339,121 @@ class Databases:
 
     def launch(self, instance: Any, sql: str, source: rds.Source | None) -> None:
         """Make a database of an instance; `sql` makes it ready."""
-        plan = self._plan(instance)
-        database = Database(plan, self._settings, self.happened, sql, source)
-        self._all[instance.key] = database
+        plan = self.plan(instance, instance.primary)
+        self._launch(Database(plan, self.settings, self.happened, sql, source))
+
+    def _launch(self, database: Database) -> None:
+        self._all[database.plan.instance] = database
         database.launch()
 
     def order(self, instance: Any, order: Order, sql: str = "") -> None:
         """Start, stop, reboot or remove a database as the API describes it now."""
-        database = self._all[instance.key]
-        database.next_sql(sql)
-        database.order(order, self._plan(instance))
+        self._all[instance.key].next_sql(sql)
+        for server in (instance.primary, instance.standby):
+            database = self._all.get(server.key) if server else None
+            if database:
+                self._well.discard(server.key)
+                database.order(order, self.plan(instance, server))
 
     def reload(self, instance: Any, done: rds.Done) -> None:
         """Let a server read its configuration, as the API describes it now."""
-        self._all[instance.key].plan = self._plan(instance)
-        self._perform(instance, Database.reload, done)
+        if instance.standby and instance.standby.key in self._all:
+            standby = self._all[instance.standby.key]
+            standby.plan = self.plan(instance, instance.standby)
+            self._perform(standby, Database.reload, lambda _: None)
+        self._all[instance.key].plan = self.plan(instance, instance.primary)
+        self._perform(self._all[instance.key], Database.reload, done)
 
     def run_sql(self, instance: Any, sql: str, done: rds.Done) -> None:
         """Let a server's superuser run a script."""
-        self._perform(instance, lambda database: database.run_sql(sql), done)
+        self._perform(self._all[instance.key], lambda database: database.run_sql(sql), done)
 
     def back_up(self, instance: Any, name: str, done: rds.Done) -> None:
         """Copy a database's storage into a backup."""
-        self._perform(instance, lambda database: database.back_up(name), done)
+        self._perform(self._all[instance.key], lambda database: database.back_up(name), done)
 
     def remove_backup(self, name: str) -> None:
         """Remove a backup; a missing one is no error."""
-        shutil.rmtree(backup(self._settings, name), ignore_errors=True)
+        shutil.rmtree(backup(self.settings, name), ignore_errors=True)
 
-    def restorable(self, key: str) -> datetime.datetime | None:
-        """Return until when a database can be restored to any point in time."""
-        database = self._all.get(key)
-        return database.restorable() if database else None
+    def remove_archive(self, name: str) -> None:
+        """Remove an archive; a missing one is no error."""
+        shelf = archive(self.settings, name)
+        shutil.rmtree(shelf, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            shelf.parent.rmdir()  # unless it holds others
+
+    def restorable(self, name: str) -> datetime.datetime | None:
+        """Return until when all that was committed lies in an archive; None if it has nothing."""
+        return restorable(self.settings, name)
+
+    # --- the two servers of a Multi-AZ instance
+    def pair(self, instance: Any) -> None:
+        """Keep a standby beside a database for as long as the API wants one."""
+        pilot = self._pilots.get(instance.dbi_resource_id)
+        if pilot is None or pilot.over:
+            pilot = Pilot(self, instance.dbi_resource_id)
+            self._pilots[instance.dbi_resource_id] = pilot
+            pilot.start()
+
+    def fail_over(self, instance: Any) -> None:
+        """Let the standby take over, with the parameters that the API describes now."""
+        self._pilots[instance.dbi_resource_id].fail_over()
+
+    def remove(self, server: rds.Server) -> None:
+        """Shut down a server that is no instance's primary, and remove it."""
+        if server.key in self._all:
+            self._all[server.key].order(Order.TERMINATE)
+
+    def kill(self, name: str, role: str) -> None:
+        """Let a server of an instance lose its power: a test's wish. Raises LabError."""
+        with self.lock:
+            found = rds.find(name)
+            if found is None:
+                raise LabError(f"There is no database '{name}'.")
+            server = {"primary": found[1].primary, "standby": found[1].standby}.get(role)
+            database = self._all.get(server.key) if server else None
+            if database is None:
+                raise LabError(f"The database '{name}' has no {role} now.")
+        database.vanish()
+
+    def at(self, server: rds.Server) -> Database | None:
+        """Return what a server is; None if it is not there yet, or no more."""
+        return self._all.get(server.key)
+
+    def is_well(self, server: rds.Server) -> bool:
+        """Say whether a server has answered, and was ordered to do nothing since."""
+        return server.key in self._well
+
+    def launch_standby(self, plan: DatabasePlan, original: Path) -> None:
+        """Make a standby of a copy of its primary."""
+        self._launch(Database(plan, self.settings, self.happened, "", None, original))
 
     def happened(self, key: str, event: Event, reason: str) -> None:
         """Take up what a database reports; called by the databases' threads."""
         log.info("%s is %s %s", key, event.value, reason)
-        with self._lock:
+        with self.lock:
+            if event is Event.RUNNING:
+                self._well.add(key)
+            else:
+                self._well.discard(key)
             if event is Event.TERMINATED:
                 self._all.pop(key, None)
             elif event is Event.POWERED_OFF:
                 self._all[key].order(Order.START)
                 return
             for backend, instance in rds.instances():
+                if key not in {server.key for server in instance.servers}:
+                    continue
                 if instance.key == key:
                     backend.happened(instance, event, reason)
-        self._changed()
+                elif event is Event.TERMINATED:
+                    backend.gone(instance, key)
+        self.changed()
 
-    def _perform(self, instance: Any, work: Callable[[Database], None], done: rds.Done) -> None:
-        database = self._all[instance.key]
-
+    def _perform(
+        self, database: Database, work: Callable[[Database], None], done: rds.Done
+    ) -> None:
         def job() -> None:
             trouble = ""
             try:
@@ -308,16 +462,17 @@ class Databases:
             except LabError as error:
                 log.error("%s: %s", database.plan.instance, error)
                 trouble = str(error)
-            with self._lock:
+            with self.lock:
                 done(trouble)
 
         database.order(job)
 
-    def _plan(self, instance: Any) -> DatabasePlan:
-        nic = instance.interface
+    def plan(self, instance: Any, server: rds.Server) -> DatabasePlan:
+        """Return one of an instance's servers as the API describes it."""
+        nic = server.interface
         kind = rds.class_of(instance.future("db_instance_class"))
         return DatabasePlan(
-            instance=instance.key,
+            instance=server.key,
             image=self.engine.tag,
             hostname=f"ip-{nic.private_ip_address.replace('.', '-')}",
             address=nic.private_ip_address,
@@ -328,13 +483,39 @@ class Databases:
             port=int(instance.future("port")),
             endpoint=instance.address,
             parameters=tuple(instance.running.items()),
+            archive=instance.archive,
             archives=instance.future("backup_retention_period") > 0,
+            place=_place(instance, server),
         )
+
+
+def _place(instance: Any, server: rds.Server) -> postgres.Place | None:
+    if not (instance.paired or instance.standby):
+        return None
+    primary, standby = instance.primary, instance.standby
+    if server is not primary:
+        return postgres.Place(server.key, primary.address, True, "", instance.word)
+    guard = standby.key if standby and instance.guarded else ""
+    return postgres.Place(server.key, standby.address if standby else "", False, guard)
 
 
 def backup(settings: Settings, name: str) -> Path:
     """Return where a backup lies."""
     return settings.databases / "backups" / name
+
+
+def archive(settings: Settings, name: str) -> Path:
+    """Return where the archive of a write-ahead log lies."""
+    return settings.databases / "archives" / name
+
+
+def restorable(settings: Settings, name: str) -> datetime.datetime | None:
+    """Return until when all that was committed lies in an archive; None if it has nothing."""
+    try:
+        seconds = float((archive(settings, name) / "latest").read_text())
+    except (OSError, ValueError):
+        return None
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
 
 
 def _copy(source: Path, target: Path) -> None:

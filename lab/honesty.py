@@ -125,7 +125,6 @@ _NOT_TRUE_PARAMETERS: Mapping[tuple[str, str], Mapping[str, frozenset[str]]] = {
     },
     ("ec2", "ModifyInstanceAttribute"): {"SourceDestCheck.Value": frozenset({"false"})},
     ("ec2", "ModifyNetworkInterfaceAttribute"): {"SourceDestCheck.Value": frozenset({"false"})},
-    ("rds", "RebootDBInstance"): {"ForceFailover": frozenset({"true"})},
 }
 _READING = ("Describe", "List", "Get", "BatchGet", "Search", "Query", "Scan", "Head", "Lookup")
 

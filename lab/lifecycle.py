@@ -45,6 +45,7 @@ class Server:
                 *(["hosts-file"] if settings.write_hosts_file else []),
                 *(["background"] if settings.background else []),
                 f"rds-delay={settings.rds_delay}",
+                f"rds-failover-delay={settings.rds_failover_delay}",
             ),
             output=settings.log,
             env={"PYTHONPATH": str(_HERE), "PYTHONUNBUFFERED": "1"},
@@ -184,6 +185,16 @@ def ask(
         raise LabError(str(json.load(error).get("error", error))) from error
     except OSError:
         return None
+
+
+def kill_database(settings: Settings, database: str, role: str = "primary") -> None:
+    """Let the primary or the standby of a database lose its power, without a word to anybody.
+
+    Raises LabError if there is no such server, or no lab.
+    """
+    wish = {"database": database, "role": role}
+    if ask(settings, "POST", "/_ascent/kill-db", wish) is None:
+        raise LabError(f"No lab '{settings.name}' stands. Start it with: python -m lab up")
 
 
 def others(settings: Settings) -> list[str]:

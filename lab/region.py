@@ -152,9 +152,18 @@ class Link:
             (
                 f"address add {gateway}/32 dev {self.device}",
                 f"link set {self.device} up",
-                f"route add {address}/32 dev {self.device}",
+                # A host that was cut off may have had the address.
+                f"route replace {address}/32 dev {self.device}",
             )
         )
+
+    def cut(self, address: str) -> None:
+        """Let the host vanish without a word: what it sends and what is sent to it is lost."""
+        shell.run("ip", "route", "replace", "blackhole", f"{address}/32")
+
+    def mend(self, address: str) -> None:
+        """Undo a cut; no error if there was none."""
+        shell.run("ip", "route", "replace", f"{address}/32", "dev", self.device)
 
     def greets(self, address: str) -> bool:
         """Say whether SSH answers at an address, asked from inside of the host's namespace.

@@ -31,8 +31,9 @@ _MOTO = {
 def main() -> None:
     """Serve until SIGTERM."""
     _, name, subnet, *flags = sys.argv
-    delay = next((float(f.partition("=")[2]) for f in flags if f.startswith("rds-delay=")), 0.0)
-    settings = Settings.of(name, subnet, "hosts-file" in flags, "background" in flags, delay)
+    given = dict(flag.partition("=")[::2] for flag in flags)
+    delays = [float(given.get(key, "0")) for key in ("rds-delay", "rds-failover-delay")]
+    settings = Settings.of(name, subnet, "hosts-file" in given, "background" in given, *delays)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -126,14 +127,18 @@ def _serve_admin(settings: Settings, world: Any, faults: Faults) -> None:
             return self.answer(404, {"error": f"no {self.path}"})
 
         def do_POST(self) -> None:
-            if self.path != "/_ascent/faults":
-                return self.answer(404, {"error": f"no {self.path}"})
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             try:
-                faults.arm(Fault.of(json.loads(body)))
-            except (LabError, ValueError) as error:
+                if self.path == "/_ascent/faults":
+                    faults.arm(Fault.of(json.loads(body)))
+                    return self.answer(200, {"faults": faults.armed()})
+                if self.path == "/_ascent/kill-db":
+                    wish = json.loads(body)
+                    world.databases.kill(str(wish["database"]), str(wish["role"]))
+                    return self.answer(200, {})
+            except (LabError, ValueError, KeyError, TypeError) as error:
                 return self.answer(400, {"error": str(error)})
-            return self.answer(200, {"faults": faults.armed()})
+            return self.answer(404, {"error": f"no {self.path}"})
 
         def do_DELETE(self) -> None:
             if self.path != "/_ascent/faults":
@@ -177,9 +182,20 @@ def _describe_database(instance: Any) -> dict[str, Any]:
         "state": instance.status,
         "type": instance.db_instance_class,
         "zone": instance.availability_zone,
-        "private_address": instance.interface.private_ip_address,
+        "private_address": instance.primary.address,
+        "standby": _describe_standby(instance),
         "endpoint": f"{instance.address}:{instance.port}",
         "version": instance.engine_version,
+    }
+
+
+def _describe_standby(instance: Any) -> dict[str, Any] | None:
+    if instance.standby is None:
+        return None
+    return {
+        "zone": instance.standby.zone,
+        "private_address": instance.standby.address,
+        "synchronous": instance.synchronous,
     }
 
 

@@ -31,7 +31,8 @@ class Settings:
     """A lab's name and uplink subnet, from which everything else follows, and how it behaves.
 
     background: under load its hosts give way to those of other labs.
-    rds_delay: seconds that a database's change of state takes in addition to its real work.
+    rds_delay: seconds that a database's change of state takes in addition to its real work;
+    rds_failover_delay: that a failover does.
     """
 
     name: str = DEFAULT_NAME
@@ -39,6 +40,7 @@ class Settings:
     write_hosts_file: bool = True
     background: bool = False
     rds_delay: float = 0.0
+    rds_failover_delay: float = 0.0
     cache: Path = Path("/var/lib/ascent-lab")
     run: Path = Path("/run/ascent-lab")
 
@@ -50,6 +52,7 @@ class Settings:
         write_hosts_file: bool = True,
         background: bool = False,
         rds_delay: float = 0.0,
+        rds_failover_delay: float = 0.0,
     ) -> Settings:
         """Check what a user typed. Raises LabError."""
         if not _NAME.fullmatch(name):
@@ -63,9 +66,10 @@ class Settings:
             raise LabError(f"'{subnet}' is no subnet for a lab: {error}") from error
         if network.prefixlen != 24:
             raise LabError(f"The lab's subnet must be a /24, not {network}; e.g. {DEFAULT_SUBNET}.")
-        if rds_delay < 0:
-            raise LabError(f"A delay of {rds_delay} seconds cannot be; use 0 or more.")
-        return cls(name, network, write_hosts_file, background, rds_delay)
+        for delay in (rds_delay, rds_failover_delay):
+            if delay < 0:
+                raise LabError(f"A delay of {delay} seconds cannot be; use 0 or more.")
+        return cls(name, network, write_hosts_file, background, rds_delay, rds_failover_delay)
 
     # --- addresses
     @property

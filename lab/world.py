@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
+from dataclasses import replace
 from typing import Any
 
 from moto.ec2.models.instance_types import INSTANCE_TYPES
@@ -71,8 +72,9 @@ class World:
             if instance.state in _UP
         ]
         up += [
-            (instance.interface.ec2_backend, instance.key, instance.interface)
+            (server.interface.ec2_backend, server.key, server.interface)
             for _, instance in rds.instances()
+            for server in instance.servers
         ]
         up += [(node.interface.ec2_backend, node.key, node.interface) for node in elb.nodes()]
         for backend, key, nic in up:
@@ -82,6 +84,16 @@ class World:
             resolvers.add(str(ipaddress.IPv4Network(vpcs[interface.vpc].cidrs[0])[2]))
             for group in nic._group_set:
                 groups.setdefault(group.id, _group(backend, group))
+        for _, instance in rds.instances():
+            if instance.standby:
+                # RDS's own way between the two, which no group of the user's closes.
+                pair = _pair(instance)
+                groups[pair.id] = pair
+                both = {instance.primary.key, instance.standby.key}
+                interfaces = [
+                    replace(i, groups=(*i.groups, pair.id)) if i.instance in both else i
+                    for i in interfaces
+                ]
         return Network(
             tuple(interfaces),
             tuple(groups.values()),
@@ -126,7 +138,7 @@ class World:
         if found:
             return str(found[1].vpc_id)
         for _, instance in rds.instances():
-            if instance.interface.private_ip_address == address:
+            if address in {server.address for server in instance.servers}:
                 return str(instance.interface.subnet.vpc_id)
         for node in elb.nodes():
             if node.interface.private_ip_address == address:
@@ -262,6 +274,13 @@ def _vpc(backend: Any, vpc_id: str) -> Vpc:
         if route.vpc_pcx is not None and route.vpc_pcx._status.code == "active"
     ]
     return Vpc(vpc_id, tuple(blocks), tuple(sorted(set(peers))))
+
+
+def _pair(instance: Any) -> Group:
+    """Return the group that lets the two servers of a Multi-AZ instance speak to each other."""
+    name, port = f"pair-{instance.key}", int(instance.future("port"))
+    rule = Rule("tcp", port, port, (), (name,))
+    return Group(name, (rule,), (rule,))
 
 
 def _group(backend: Any, group: Any) -> Group:

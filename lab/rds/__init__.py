@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from lab.rds.backend import LabRDSBackend, endpoints, install, instances
-from lab.rds.instance import DBInstance, Done, Physics, Source
+from lab.rds.backend import FAILOVER, LabRDSBackend, endpoints, find, install, instances
+from lab.rds.instance import DBInstance, Done, Physics, Server, Source
 from lab.rds.rules import class_of
 
 __all__ = [
+    "FAILOVER",
     "DBInstance",
     "Done",
     "LabRDSBackend",
     "Physics",
+    "Server",
     "Source",
     "class_of",
     "endpoints",
+    "find",
     "install",
     "instances",
 ]

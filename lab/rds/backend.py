@@ -13,6 +13,7 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.models import ec2_backends
+from moto.rds import models
 from moto.rds.exceptions import (
     DBInstanceAlreadyExists,
     DBInstanceNotFoundError,
@@ -31,9 +32,10 @@ from lab.hosts import Event, Order
 from lab.mends._replace import replace
 from lab.rds import rules
 from lab.rds.groups import Groups
-from lab.rds.instance import DBInstance, Done, Physics, Source
+from lab.rds.instance import DBInstance, Done, Physics, Server, Source
 from lab.rds.rules import (
     ENGINE,
+    baseline,
     check_database,
     check_password,
     check_storage,
@@ -45,7 +47,10 @@ from lab.rds.rules import (
 )
 
 # What waits for the maintenance window, unless it is to be applied immediately.
-_DEFERRED = ("allocated_storage", "db_instance_class", "iops", "storage_throughput", "storage_type")
+_DEFERRED = (
+    "allocated_storage", "db_instance_class", "iops", "multi_az", "storage_throughput",
+    "storage_type",
+)  # fmt: skip
 # An instance in one of these is on its way to `available`.
 _UNDER_WAY = frozenset(
     {"creating", "modifying", "rebooting", "resetting-master-credentials", "starting"}
@@ -58,6 +63,22 @@ _INHERITED = (
     "preferred_maintenance_window", "storage_encrypted", "storage_throughput", "storage_type",
 )  # fmt: skip
 
+# What is told of Multi-AZ instances (RDS User Guide, "Amazon RDS event categories and event
+# messages": RDS-EVENT-0013, -0049, -0025 and -0029, as they read there or to that effect).
+FAILOVER, FAILED_OVER = "LAB_FAILOVER_STARTED", "LAB_FAILOVER_COMPLETED"
+MULTI_AZ, SINGLE_AZ = "LAB_MULTI_AZ", "LAB_SINGLE_AZ"
+_EVENTS = {
+    FAILOVER: {"Categories": ["failover"], "Message": "Multi-AZ instance failover started."},
+    FAILED_OVER: {"Categories": ["failover"], "Message": "Multi-AZ instance failover completed"},
+    MULTI_AZ: {
+        "Categories": ["configuration change"],
+        "Message": "Finished applying modification to convert to a Multi-AZ DB instance",
+    },
+    SINGLE_AZ: {
+        "Categories": ["configuration change"],
+        "Message": "Finished applying modification to convert to a Single-AZ DB instance",
+    },
+}
 
 _OF_THE_SOURCE = frozenset(
     {
@@ -102,8 +123,10 @@ class LabRDSBackend(Groups):
         if identifier in self.databases:
             raise DBInstanceAlreadyExists()
         self._validate_db_identifier(identifier)
-        if wanted.get("multi_az"):
-            raise not_true("a Multi-AZ instance yet")
+        if wanted.get("multi_az") and wanted.get("availability_zone"):
+            raise InvalidParameterCombination(
+                "Requesting a specific availability zone is not valid for Multi-AZ instances."
+            )
         if wanted.get("publicly_accessible"):
             raise not_true("a database that is publicly accessible")
         kind = str(wanted.get("db_instance_class", ""))
@@ -126,6 +149,8 @@ class LabRDSBackend(Groups):
             "publicly_accessible": False,
             "port": int(wanted.get("port") or 5432),
         }
+        for name, value in baseline(storage, int(wanted["allocated_storage"])).items():
+            wanted[name] = wanted.get(name) or value
         interface = self._interface(subnet, security)
         try:
             instance: DBInstance = _Instance(self, interface, **wanted)
@@ -153,6 +178,8 @@ class LabRDSBackend(Groups):
             for name in (*_DEFERRED, "backup_retention_period")
             if name in wanted
         }
+        for name in changes:
+            instance.pending.pop(name, None)  # who asks again has changed his mind
         changes = {key: new for key, new in changes.items() if new != getattr(instance, key)}
         port = wanted.pop("db_port_number", None)
         wanted.pop("engine_version", None)  # what runs is what there is
@@ -165,8 +192,8 @@ class LabRDSBackend(Groups):
         if managed is True and not fresh:
             del wanted["manage_master_user_password"]
         super().modify_db_instance(db_instance_identifier, wanted)
-        if groups is not None:
-            instance.interface._group_set = groups
+        for server in instance.servers if groups is not None else ():
+            server.interface._group_set = groups
         if changes.get("backup_retention_period") and instance.backup_retention_period:
             instance.backup_retention_period = changes.pop("backup_retention_period")
         word = None
@@ -188,6 +215,8 @@ class LabRDSBackend(Groups):
 
     def _carry_out(self, instance: DBInstance, changes: dict[str, Any], sql: str) -> None:
         instance.changing = changes
+        if not instance.paired:
+            instance.guarded = instance.synchronous = False
 
         def reload(_: str = "") -> None:
             if changes:
@@ -205,12 +234,22 @@ class LabRDSBackend(Groups):
             instance.status = "modifying"
             reload()
 
-    def reboot_db_instance(self, db_instance_identifier: str) -> Any:
-        """Start the server anew, with all parameters that waited for it."""
+    def reboot_db_instance(self, db_instance_identifier: str, force_failover: bool = False) -> Any:
+        """Start the server anew, with all parameters that waited for it; or its standby."""
         instance = self._get(db_instance_identifier)
         require(instance, "available", "incompatible-parameters")
+        if force_failover and not instance.multi_az:
+            raise InvalidParameterCombination(
+                f"Cannot fail over {db_instance_identifier}: it is not a Multi-AZ instance."
+            )
+        if force_failover and not instance.synchronous:
+            raise state_error(f"The standby of {db_instance_identifier} is not ready yet.")
         instance.status = "rebooting"
-        self._restart(instance, Order.REBOOT)
+        if force_failover:
+            self._take_up_parameters(instance)
+            self.physics.fail_over(instance)
+        else:
+            self._restart(instance, Order.REBOOT)
         return instance
 
     def stop_db_instance(
@@ -283,16 +322,19 @@ class LabRDSBackend(Groups):
         return []
 
     def _restart(self, instance: DBInstance, order: Order, sql: str = "") -> None:
+        self._take_up_parameters(instance)
+        self.physics.order(instance, order, sql)
+
+    def _take_up_parameters(self, instance: DBInstance) -> None:
         instance.running_group = instance.group.name
         instance.running = instance.desired()
         instance.confirmed = {}
-        self.physics.order(instance, order, sql)
 
     # --- what databases report
     def happened(self, instance: DBInstance, event: Event, reason: str) -> None:
-        """Take up what a database reports."""
+        """Take up what an instance's primary reports."""
         if event is Event.TERMINATED:
-            self._forget(instance)
+            self.gone(instance, instance.key)
         elif instance.status == "deleting":
             return
         elif event is Event.FAILED:
@@ -311,10 +353,17 @@ class LabRDSBackend(Groups):
         """All that was under way is in force."""
         if instance.status == "deleting":
             return
+        if _to_be_paired(instance) and not instance.synchronous:
+            self.physics.pair(instance)  # says so once the standby has all
+            return
         archived = bool(instance.backup_retention_period)
         for name, value in instance.changing.items():
             setattr(instance, name, value)
+        if "multi_az" in instance.changing:
+            instance.add_event(MULTI_AZ if instance.multi_az else SINGLE_AZ)
         instance.changing = {}
+        if instance.standby and not instance.multi_az:
+            self.dismiss_standby(instance)
         first, instance.created_once = not instance.created_once, True
         instance.status = "available"
         if instance.backup_retention_period and (first or not archived):
@@ -323,9 +372,62 @@ class LabRDSBackend(Groups):
         elif archived and not instance.backup_retention_period:
             self._remove_automated(instance)
 
+    # --- the two servers of a Multi-AZ instance
+    def add_standby(self, instance: DBInstance) -> Server:
+        """Give an instance a standby's place in another zone. Raises RDSClientError."""
+        subnet = next(
+            s
+            for s in instance.db_subnet_group._subnets
+            if s.availability_zone != instance.primary.zone
+        )
+        instance.standby = instance.new_server(
+            self._interface(subnet, instance.interface._group_set)
+        )
+        return instance.standby
+
+    def dismiss_standby(self, instance: DBInstance) -> None:
+        """Let go of a standby; commits do not wait for it any more."""
+        instance.guarded = instance.synchronous = False
+        if instance.standby:
+            server, instance.standby = instance.standby, None
+            instance.leaving.append(server)
+            self.physics.remove(server)
+
+    def secured(self, instance: DBInstance) -> None:
+        """Take up that the standby has all, and will have all that is acknowledged from now on."""
+        instance.synchronous = True
+        if _to_be_paired(instance):
+            self._settled(instance)
+
+    def failed_over(self, instance: DBInstance) -> None:
+        """Take up that the standby is the primary now, and the primary is dead."""
+        assert instance.standby is not None
+        old, instance.primary, instance.standby = instance.primary, instance.standby, None
+        instance.availability_zone = instance.primary.zone
+        instance.guarded = instance.synchronous = False
+        instance.leaving.append(old)
+        self.physics.remove(old)
+        instance.add_event(FAILED_OVER)
+        if instance.status in _UNDER_WAY:
+            instance.confirmed = dict(instance.running)
+            self._settled(instance)
+
+    def gone(self, instance: DBInstance, key: str) -> None:
+        """Take up that a server is no more; with its last one an instance is forgotten."""
+        for server in [s for s in instance.servers if s.key == key]:
+            _release(server.interface)
+            if server is instance.primary:
+                instance.ended = True
+            elif server is instance.standby:
+                instance.standby = None
+            else:
+                instance.leaving.remove(server)
+        if not instance.servers:
+            self._forget(instance)
+
     def _forget(self, instance: DBInstance) -> None:
         self.databases.pop(instance.db_instance_identifier, None)
-        _release(instance.interface)
+        self.physics.remove_archive(instance.archive)
         if instance.manage_master_user_password:
             instance.master_user_secret.delete_secret()
         self._remove_automated(instance)
@@ -441,7 +543,7 @@ class LabRDSBackend(Groups):
             )
         until = moment.isoformat(sep=" ") if moment else None
         wanted = {**overrides, "db_instance_identifier": target_db_identifier}
-        return self._restore(instance, Source(base.backup, instance.key, until), wanted)
+        return self._restore(instance, Source(base.backup, instance.archive, until), wanted)
 
     def _base(self, instance: DBInstance, moment: datetime.datetime | None) -> Any:
         """Return the last automated backup that was complete at a time."""
@@ -522,7 +624,6 @@ class LabRDSBackend(Groups):
 
     def _check_modification(self, instance: DBInstance, wanted: Mapping[str, Any]) -> None:
         for name, what in (
-            ("multi_az", "a Multi-AZ instance yet"),
             ("publicly_accessible", "a database that is publicly accessible"),
             ("new_db_instance_identifier", "a new name for a database yet"),
             ("domain", "a database in a directory"),
@@ -622,6 +723,11 @@ def instances() -> Iterator[tuple[Any, Any]]:
             yield backend, instance
 
 
+def find(identifier: str) -> tuple[Any, Any] | None:
+    """Return the instance of a name with its backend; None if there is none."""
+    return next((f for f in instances() if f[1].db_instance_identifier == identifier), None)
+
+
 def endpoints() -> dict[str, str]:
     """Return the names of instances that have an endpoint, and where each leads."""
     return {
@@ -654,6 +760,12 @@ def install(physics: Physics) -> None:
         )
         return ActionResult({"DBParameterGroupName": group.name})
 
+    def reboot(response: Any) -> ActionResult:
+        instance = response.backend.reboot_db_instance(
+            response.params.get("DBInstanceIdentifier"), bool(response.params.get("ForceFailover"))
+        )
+        return ActionResult({"DBInstance": instance})
+
     def versions(response: Any) -> ActionResult:
         found = response.backend.describe_db_engine_versions(response.params)
         return _page(response, "DBEngineVersions", found)
@@ -670,11 +782,20 @@ def install(physics: Physics) -> None:
     replace(MasterUserSecret, "_generate_secret_string", lambda _: secret)
     # moto's knows only what was changed.
     replace(RDSResponse, "describe_db_parameters", lambda _: describe_parameters)
+    # moto's forgets about a failover.
+    replace(RDSResponse, "reboot_db_instance", lambda _: reboot)
+    replace(models.Event, "EVENT_MAP", lambda known: {**known, **_EVENTS})
     # moto's leaves out the class, and cannot turn pages of these.
     replace(RDSResponse, "describe_orderable_db_instance_options", lambda _: options)
     # What moto does not know at all.
     setattr(RDSResponse, "reset_db_parameter_group", reset)  # noqa: B010
     setattr(RDSResponse, "describe_db_engine_versions", versions)  # noqa: B010
+
+
+def _to_be_paired(instance: DBInstance) -> bool:
+    """Say whether what is under way is not done before there is a standby."""
+    fresh = instance.status == "creating" or "multi_az" in instance.changing
+    return instance.paired and fresh
 
 
 def _page(response: Any, key: str, found: list[Any]) -> ActionResult:

@@ -182,12 +182,12 @@ class Groups(RDSBackend):
         check_coverage(subnets)
         kept = {subnet.id for subnet in subnets}
         for instance in self._members(group):
-            if instance.interface.subnet.id not in kept:
-                raise RDSClientError(
-                    "SubnetAlreadyInUse",
-                    f"The subnet {instance.interface.subnet.id} is in use by "
-                    f"{instance.db_instance_identifier}.",
-                )
+            for subnet in (server.interface.subnet.id for server in instance.servers):
+                if subnet not in kept:
+                    raise RDSClientError(
+                        "SubnetAlreadyInUse",
+                        f"The subnet {subnet} is in use by {instance.db_instance_identifier}.",
+                    )
         return super().modify_db_subnet_group(subnet_name, description, subnets)
 
     def delete_subnet_group(self, subnet_name: str) -> Any:
@@ -260,7 +260,7 @@ class Groups(RDSBackend):
                 "DBInstanceClass": name,
                 "LicenseModel": "postgresql-license",
                 "AvailabilityZones": zones,
-                "MultiAZCapable": False,
+                "MultiAZCapable": True,
                 "ReadReplicaCapable": False,
                 "Vpc": True,
                 "SupportsStorageEncryption": True,

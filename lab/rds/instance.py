@@ -24,6 +24,7 @@ _PENDING_NAMES = {
     "backup_retention_period": "BackupRetentionPeriod",
     "db_instance_class": "DBInstanceClass",
     "iops": "Iops",
+    "multi_az": "MultiAZ",
     "port": "Port",
     "storage_throughput": "StorageThroughput",
     "storage_type": "StorageType",
@@ -37,6 +38,24 @@ class Source:
     backup: str
     archive: str = ""
     until: str | None = None
+
+
+@dataclass(eq=False)
+class Server:
+    """One server of an instance: its database's key, and its place in the network."""
+
+    key: str
+    interface: Any
+
+    @property
+    def zone(self) -> str:
+        """The zone that it stands in."""
+        return str(self.interface.subnet.availability_zone)
+
+    @property
+    def address(self) -> str:
+        """Its private address."""
+        return str(self.interface.private_ip_address)
 
 
 class Physics(Protocol):
@@ -53,6 +72,15 @@ class Physics(Protocol):
     def order(self, instance: Any, order: Order, sql: str = "") -> None:
         """Start, stop, reboot or remove a database as the API describes it now."""
 
+    def pair(self, instance: Any) -> None:
+        """Keep a standby beside a database for as long as the API wants one."""
+
+    def fail_over(self, instance: Any) -> None:
+        """Let the standby take over, with the parameters that the API describes now."""
+
+    def remove(self, server: Server) -> None:
+        """Shut down a server that is no instance's primary, and remove it."""
+
     def reload(self, instance: Any, done: Done) -> None:
         """Let a server read its configuration, as the API describes it now."""
 
@@ -65,7 +93,10 @@ class Physics(Protocol):
     def remove_backup(self, name: str) -> None:
         """Remove a backup; a missing one is no error."""
 
-    def restorable(self, key: str) -> datetime.datetime | None:
+    def remove_archive(self, name: str) -> None:
+        """Remove an archive; a missing one is no error."""
+
+    def restorable(self, archive: str) -> datetime.datetime | None:
         """Return until when a database can be restored to any point in time."""
 
 
@@ -74,16 +105,26 @@ class DBInstance(models.DBInstance):
 
     `running` are the parameters that the server has, or is given by what is under way; `confirmed`
     those with which it has answered. `changing` is what a modification under way will have changed.
+
+    A Multi-AZ instance has two servers. `guarded` is whether the primary's commits wait for the
+    standby, `synchronous` whether it is sure that the standby has all that was ever acknowledged:
+    only then may it take over. `leaving` are servers that are no more its own, and not gone yet.
     """
 
     backend: Any
 
     def __init__(self, backend: Any, interface: Any, **kwargs: Any) -> None:
         super().__init__(backend, **kwargs)
-        self.interface = interface
         alphabet = string.ascii_uppercase + string.digits
         self.dbi_resource_id = "db-" + "".join(secrets.choice(alphabet) for _ in range(26))
-        self.key = "db-" + hashlib.sha256(self.dbi_resource_id.encode()).hexdigest()[:17]
+        self._servers_made = 0
+        self.primary = self.new_server(interface)
+        self.standby: Server | None = None
+        self.leaving: list[Server] = []
+        self.guarded = self.synchronous = self.ended = False
+        self.archive = self.primary.key
+        # With it the standby logs in at the primary.
+        self.word = secrets.token_hex(16)
         self.status = "creating"
         if not self.option_group_supplied:
             # Option groups are a major version's; moto makes them a minor one's.
@@ -99,6 +140,38 @@ class DBInstance(models.DBInstance):
             self.performance_insights_retention_period = (
                 kwargs.get("performance_insights_retention_period") or 7
             )
+
+    def new_server(self, interface: Any) -> Server:
+        """Return a server with a key that none had before."""
+        name = self.dbi_resource_id + (f" {self._servers_made}" if self._servers_made else "")
+        self._servers_made += 1
+        return Server("db-" + hashlib.sha256(name.encode()).hexdigest()[:17], interface)
+
+    @property
+    def key(self) -> str:
+        """The primary's key."""
+        return self.primary.key
+
+    @property
+    def interface(self) -> Any:
+        """The primary's place in the network."""
+        return self.primary.interface
+
+    @property
+    def servers(self) -> list[Server]:
+        """All servers that are there, the primary first."""
+        own = [] if self.ended else [self.primary]
+        return [*own, *([self.standby] if self.standby else []), *self.leaving]
+
+    @property
+    def paired(self) -> bool:
+        """Say whether it is to have a standby, now or once what is under way is done."""
+        return bool(self.future("multi_az"))
+
+    @property
+    def secondary_availability_zone(self) -> str | None:
+        """The standby's zone."""
+        return self.standby.zone if self.standby and self.multi_az else None
 
     @property
     def group(self) -> Any:
@@ -132,7 +205,7 @@ class DBInstance(models.DBInstance):
         """Until when the archive reaches."""
         if not self.backup_retention_period:
             return None
-        return self.backend.physics.restorable(self.key)
+        return self.backend.physics.restorable(self.archive)
 
     @property
     def pending_modified_values(self) -> dict[str, Any]:

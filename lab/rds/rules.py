@@ -108,6 +108,17 @@ def check_storage(kind: str, size: int) -> None:
         )
 
 
+def baseline(kind: str, size: int) -> dict[str, int]:
+    """Return what storage of a type and a size in GiB does if nobody says how much it shall.
+
+    Source: Amazon RDS User Guide, "gp3 storage", for PostgreSQL; throughput in MiB/s.
+    """
+    if kind != "gp3":
+        return {}
+    large = size >= 400
+    return {"iops": 12000 if large else 3000, "storage_throughput": 500 if large else 125}
+
+
 def not_true(what: str) -> RDSClientError:
     """Return the error for what the lab does not make true."""
     return RDSClientError("NotTrueInTheLab", f"The lab cannot make {what}. See docs/lab.md.")

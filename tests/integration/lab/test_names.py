@@ -10,7 +10,7 @@ import pytest
 from dnslib import DNSRecord
 
 from lab.settings import Settings
-from tests.integration.lab.conftest import Aws, Box
+from tests.integration.lab.conftest import SETTINGS, Aws, Box
 
 pytestmark = pytest.mark.lab
 
@@ -94,7 +94,7 @@ def test_the_machine_resolves_them_and_follows_changes(pair: tuple[Box, Box], zo
     assert socket.gethostbyname("www.shop.example") == pair[0].public
     zone.change("UPSERT", "shop.example", "A", pair[1].public)
     assert socket.gethostbyname("shop.example") == pair[1].public
-    assert Path("/etc/hosts").read_text().count("# BEGIN ascent lab labtest\n") == 1
+    assert Path("/etc/hosts").read_text().count(f"# BEGIN ascent lab {SETTINGS.name}\n") == 1
     zone.change("UPSERT", "shop.example", "A", pair[0].public)
 
 

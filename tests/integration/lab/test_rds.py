@@ -80,11 +80,11 @@ class Instance:
 
     def try_sql(
         self, *statements: str, user: str = "boss", word: str = "", database: str = "shop",
-        tls: str = "verify-full",
+        tls: str = "verify-full", host: str = "",
     ) -> tuple[int, str]:  # fmt: skip
         """Run statements as psql does, each on its own; return its status, and what it said."""
         where = (
-            f"host={self.host} user={user} dbname={database} sslmode={tls}"
+            f"host={host or self.host} user={user} dbname={database} sslmode={tls}"
             f" sslrootcert={BUNDLE} connect_timeout=3"
         )
         script = "\n".join(f"{statement};" for statement in statements)

@@ -119,7 +119,7 @@ def test_a_host_that_reboots_itself_comes_back(box: Box) -> None:
 def test_a_host_that_dies_comes_back(aws: Aws, box: Box) -> None:
     boot = box.boot()
     podman = Podman.of(aws.settings)
-    podman("kill", "--signal", "KILL", f"ascent-labtest-{box.id[-10:]}")
+    podman("kill", "--signal", "KILL", f"{aws.settings.namespace}-{box.id[-10:]}")
     eventually(lambda: box.booted_since(boot))
     assert box.state == "running"
 
@@ -147,7 +147,8 @@ def test_a_terminated_host_is_gone(aws: Aws, box: Box) -> None:
     volume = box.describe()["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
     aws.terminate(box)
     assert not opens(public)
-    names = [c["Labels"]["ascent-instance"] for c in Podman.of(aws.settings).containers("labtest")]
+    containers = Podman.of(aws.settings).containers(aws.settings.name)
+    names = [c["Labels"]["ascent-instance"] for c in containers]
     assert box.id not in names
     assert box.id[-10:] not in subprocess.check_output(["ip", "netns"], text=True)
     with pytest.raises(ClientError, match=r"InvalidVolume\.NotFound"):

@@ -24,6 +24,7 @@ from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.elbv2 import models as elbv2
+from moto.rds.models import Event as RDSEvent
 from moto.rds.models import MasterUserSecret, rds_backends
 from moto.rds.responses import RDSResponse
 from moto.s3.models import FakeBucket
@@ -53,6 +54,8 @@ REPLACED: list[tuple[Any, str]] = [
     (MasterUserSecret, "_generate_secret_string"),
     (RDSResponse, "describe_db_parameters"),
     (RDSResponse, "describe_orderable_db_instance_options"),
+    (RDSResponse, "reboot_db_instance"),
+    (RDSEvent, "EVENT_MAP"),
     (rds_backends, "backend"),
     (elbv2.elbv2_backends, "backend"),
     (elbv2, "FakeLoadBalancer"),
@@ -95,6 +98,8 @@ class DatabaseRecorder:
         self.sources: list[rds.Source | None] = []
         self.jobs: list[rds.Done] = []
         self.removed: list[str] = []
+        self.archives_removed: list[str] = []
+        self.servers_removed: list[rds.Server] = []
         self.until: Any = None
 
     def addresses(self) -> set[str]:
@@ -125,8 +130,20 @@ class DatabaseRecorder:
     def remove_backup(self, name: str) -> None:
         self.removed.append(name)
 
-    def restorable(self, key: str) -> Any:
+    def remove_archive(self, name: str) -> None:
+        self.archives_removed.append(name)
+
+    def restorable(self, archive: str) -> Any:
         return self.until
+
+    def pair(self, instance: Any) -> None:
+        self.orders.append("pair")
+
+    def fail_over(self, instance: Any) -> None:
+        self.orders.append("fail over")
+
+    def remove(self, server: rds.Server) -> None:
+        self.servers_removed.append(server)
 
     def finish(self, trouble: str = "") -> None:
         """Let the oldest job be done."""

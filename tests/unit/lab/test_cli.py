@@ -69,6 +69,16 @@ def test_a_delay_of_databases_is_no_less_than_nothing() -> None:
     assert Settings.of("unit", "198.18.7.0/24", rds_delay=2.5).rds_delay == 2.5
     with pytest.raises(LabError, match="delay"):
         Settings.of("unit", "198.18.7.0/24", rds_delay=-1)
+    with pytest.raises(LabError, match="delay"):
+        Settings.of("unit", "198.18.7.0/24", rds_failover_delay=-1)
+
+
+def test_what_is_killed_of_a_database_is_one_of_its_servers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["kill-db", "--database", "main", "--role", "both"])
+    assert "'primary', 'standby'" in capsys.readouterr().err
 
 
 def test_the_table_of_an_empty_lab() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from lab import rds
-from lab.databases import Database, DatabasePlan, backup
+from lab.databases import Database, DatabasePlan, archive, backup, restorable
 from lab.hosts import Event, Order
+from lab.postgres import Place
 from lab.settings import Settings
 
 PLAN = DatabasePlan(
@@ -24,6 +25,7 @@ PLAN = DatabasePlan(
     mac="02:00:00:00:00:01",
     memory=1024,
     cpus=2,
+    archive="db-0123456789abcdef0",
     endpoint="main.c0.us-east-1.rds.amazonaws.com",
     parameters=(("rds.force_ssl", "on"), ("work_mem", "64")),
 )
@@ -68,9 +70,9 @@ def test_a_restore_takes_a_copy_of_the_backup_and_the_archive_as_it_is(
     base.mkdir(parents=True)
     (base / "PG_VERSION").write_text("17")
     (base / "postgresql.auto.conf").write_text("recovery_target_time = 'of an earlier restore'")
-    archive = settings.databases / "db-1" / "wal"
-    archive.mkdir(parents=True)
-    (archive / "1.gz").write_text("segment")
+    shelf = archive(settings, "db-1")
+    shelf.mkdir(parents=True)
+    (shelf / "1.gz").write_text("segment")
     one = database(settings, rds.Source("one", "db-1", until))
     one._lay_out()
     assert (one.folder / "db" / "PG_VERSION").read_text() == "17"
@@ -95,13 +97,12 @@ def test_a_restored_snapshot_does_not_go_on_from_an_archive(settings: Settings) 
 def test_until_when_the_archive_reaches(
     settings: Settings, content: str | None, expected: float | None
 ) -> None:
-    one = database(settings)
-    wal = one.folder / "wal"
-    wal.mkdir(parents=True)
+    shelf = archive(settings, "db-1")
+    shelf.mkdir(parents=True)
     if content is not None:
-        (wal / "latest").write_text(content)
+        (shelf / "latest").write_text(content)
     moment = datetime.datetime.fromtimestamp(expected, datetime.UTC) if expected else None
-    assert one.restorable() == moment
+    assert restorable(settings, "db-1") == moment
 
 
 def test_jobs_wait_for_the_answer_and_orders_do_not(
@@ -123,3 +124,29 @@ def test_changes_take_as_long_as_the_labs_user_wants(
     monkeypatch.setattr(time, "sleep", slept.append)
     database(settings)._settle()
     assert slept == [1.5]
+
+
+def test_a_standby_is_made_of_the_copy_of_its_primary(settings: Settings) -> None:
+    original = settings.databases / "db-1" / "out" / "db-2"
+    original.mkdir(parents=True)
+    (original / "PG_VERSION").write_text("17")
+    place = Place("db-2", "10.1.1.5", follows=True, word="word")
+    one = Database(replace(PLAN, place=place), settings, report, "", None, original)
+    one._lay_out()
+    one._configure()
+    assert (one.folder / "db" / "PG_VERSION").read_text() == "17"
+    assert (one.folder / "db" / "standby.signal").exists()
+    assert not original.exists()
+    config = (one.folder / "config" / "postgresql.conf").read_text()
+    assert "archive_mode = 'always'" in config
+    assert "application_name=db-2" in config
+    assert not (one.folder / "config" / "archives").exists(), "its primary has the heartbeat"
+    one.plan = replace(PLAN, place=Place("db-2"))
+    one._configure()
+    assert (one.folder / "config" / "archives").exists()
+
+
+def test_one_of_a_pair_stays_down_until_the_watch_over_it_decides(settings: Settings) -> None:
+    one = Database(replace(PLAN, place=Place("db-1")), settings, report, "", None)
+    one._ended()
+    assert one.ended

@@ -73,7 +73,7 @@ def test_no_fault(data: dict[str, Any]) -> None:
         ("rds", "CreateDBCluster", {}, True),
         ("rds", "CreateDBInstanceReadReplica", {}, True),
         ("rds", "RebootDBInstance", {"ForceFailover": "false"}, False),
-        ("rds", "RebootDBInstance", {"ForceFailover": "true"}, True),
+        ("rds", "RebootDBInstance", {"ForceFailover": "true"}, False),
         ("autoscaling", "CreateAutoScalingGroup", {}, True),
         ("s3", "PutObject", {}, False),
         ("anything", "DoIt", {}, True),

@@ -95,3 +95,70 @@ def test_a_restore_goes_on_to_a_time_or_to_the_end() -> None:
         "2026-01-01 00:00:00+00:00"
     )
     assert "recovery_target_time" not in postgres.recovery(None)
+
+
+# --- a primary and its standby
+PEER = "10.1.2.5"
+STANDBY = postgres.Place("db-2", "10.1.1.4", follows=True, word="word")
+
+
+def lines_of(place: postgres.Place | None, copied: bool = False) -> list[str]:
+    files = postgres.configuration({"work_mem": "64"}, 5433, True, place, copied)
+    return files["postgresql.conf"].splitlines()
+
+
+def test_commits_wait_for_the_standby_that_is_named() -> None:
+    alone, guarded = (postgres.Place("db-1", PEER, guard=guard) for guard in ("", "db-2"))
+    assert "synchronous_standby_names = ''" in lines_of(alone)
+    assert "synchronous_standby_names = 'FIRST 1 (\"db-2\")'" in lines_of(guarded)
+    assert not [line for line in lines_of(None) if line.startswith("synchronous")]
+
+
+def test_a_standby_follows_its_primary_by_tls_and_answers_nobody() -> None:
+    lines = lines_of(STANDBY)
+    [primary] = [line for line in lines if line.startswith("primary_conninfo")]
+    assert "host=10.1.1.4 port=5433 user=rdsrepladmin password=word" in primary
+    assert "application_name=db-2 sslmode=require" in primary
+    assert "hot_standby = 'off'" in lines
+    assert "word" not in repr(STANDBY)
+
+
+def test_both_servers_archive_and_neither_writes_what_the_other_writes() -> None:
+    parts = set()
+    for place, copied in ((postgres.Place("db-1", PEER), False), (STANDBY, True)):
+        lines = lines_of(place, copied)
+        assert f"archive_mode = '{'always' if copied else 'on'}'" in lines
+        [command] = [line for line in lines if line.startswith("archive_command")]
+        parts.add(command.partition("&&")[0])
+    assert len(parts) == 2
+
+
+def test_the_peer_alone_copies_the_cluster() -> None:
+    lines = postgres.access(True, PEER).splitlines()
+    allowed = "hostssl replication rdsrepladmin 10.1.2.5/32 scram-sha-256"
+    assert lines.index(allowed) < lines.index("host replication all all reject")
+    assert "host all rdsrepladmin all reject" in lines
+    assert not [line for line in postgres.access(True).splitlines() if "hostssl repl" in line]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [(b"", False), (error("57P03"), True), (b"R\0\0\0\x08\0\0\0\0", True)],
+)
+def test_a_standby_is_there_if_it_says_that_it_serves_nobody(reply: bytes, expected: bool) -> None:
+    assert postgres.follows(reply) is expected
+
+
+def test_what_a_session_reads() -> None:
+    assert postgres.message(b"Q", b"SELECT 1\0") == b"Q\0\0\0\x0dSELECT 1\0"
+    body = b"\0\x03" + b"\0\0\0\x02ab" + b"\xff\xff\xff\xff" + b"\0\0\0\0"
+    assert postgres.row(body) == ("ab", None, "")
+    fatal = b"SFATAL\0VFATAL\0C57P01\0Mended\0\0"
+    assert (postgres.complaint(fatal), postgres.is_fatal(fatal)) == ("ended", True)
+    assert not postgres.is_fatal(b"SFEHLER\0VERROR\0C42601\0Mno\0\0")
+
+
+def test_places_in_the_log_are_ordered() -> None:
+    places = ["A/1", "0/A0", "0/9", "1/0", "0/0"]
+    assert sorted(places, key=postgres.position) == ["0/0", "0/9", "0/A0", "1/0", "A/1"]
+    assert postgres.position("1/2") == 2**32 + 2

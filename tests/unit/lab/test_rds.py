@@ -161,6 +161,22 @@ def test_a_database_that_cannot_be_made_has_failed(
     api.delete_db_instance(DBInstanceIdentifier="main", SkipFinalSnapshot=True)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"StorageType": "gp2"}, (None, None)),
+        ({"StorageType": "gp3"}, (3000, 125)),
+        ({"StorageType": "gp3", "AllocatedStorage": 400}, (12000, 500)),
+        ({"StorageType": "gp3", "AllocatedStorage": 400, "Iops": 13000}, (13000, 500)),
+    ],
+)
+def test_storage_does_what_its_type_does(
+    create: Any, wanted: dict[str, Any], expected: tuple[int | None, int | None]
+) -> None:
+    found = create(**wanted)
+    assert (found.get("Iops"), found.get("StorageThroughput")) == expected
+
+
 def test_it_stands_in_the_zone_that_was_asked_for(create: Any) -> None:
     assert create(AvailabilityZone="us-east-1b")["AvailabilityZone"] == "us-east-1b"
 
@@ -204,7 +220,10 @@ def test_deletion_protection_holds(api: Any, create: Any, databases: DatabaseRec
         ({"Engine": "mysql"}, "NotTrueInTheLab"),
         ({"Engine": "aurora-postgresql"}, "NotTrueInTheLab"),
         ({"Engine": "dbase"}, "InvalidParameterValue"),
-        ({"MultiAZ": True}, "NotTrueInTheLab"),
+        (
+            {"MultiAZ": True, "AvailabilityZone": "us-east-1a"},
+            "InvalidParameterCombination",
+        ),
         ({"PubliclyAccessible": True}, "NotTrueInTheLab"),
         ({"EngineVersion": "16.4"}, "InvalidParameterCombination.*Cannot find version 16.4 for"),
         ({"EngineVersion": "17.7"}, "InvalidParameterCombination.*Cannot find version"),
@@ -281,7 +300,7 @@ def test_versions_and_classes(api: Any) -> None:
         Engine="postgres", DBInstanceClass="db.t3.micro"
     )["OrderableDBInstanceOptions"]
     assert {o["StorageType"] for o in one} == {"gp2", "gp3", "io1", "io2", "standard"}
-    assert not any(o["MultiAZCapable"] or o["ReadReplicaCapable"] for o in options)
+    assert all(o["MultiAZCapable"] and not o["ReadReplicaCapable"] for o in options)
 
 
 # --- passwords
@@ -337,7 +356,6 @@ def test_a_class_waits_for_the_window_or_is_applied_at_once(
     ("wanted", "code"),
     [
         ({"AllocatedStorage": 10}, "InvalidParameterCombination"),
-        ({"MultiAZ": True}, "NotTrueInTheLab"),
         ({"NewDBInstanceIdentifier": "other"}, "NotTrueInTheLab"),
         ({"EngineVersion": "18.1"}, "Cannot find version"),
         ({"DBInstanceClass": "db.t1.micro"}, "InvalidParameterCombination"),
@@ -366,6 +384,161 @@ def test_what_is_there_already_changes_nothing(
     assert databases.orders == ["launch"]
     assert describe(api)["CopyTagsToSnapshot"] is True
     assert describe(api)["EngineVersion"] == "17.6"
+
+
+# --- two servers
+def pair(databases: DatabaseRecorder, name: str = "main") -> Any:
+    """Let an instance have a standby that has all."""
+    backend, instance = rds.find(name) or (None, None)
+    assert backend is not None
+    backend.add_standby(instance)
+    backend.secured(instance)
+    return instance
+
+
+def events(api: Any) -> list[str]:
+    found = api.describe_events(SourceIdentifier="main", SourceType="db-instance")["Events"]
+    return [event["Message"] for event in found]
+
+
+def own_interfaces(client: Any) -> list[dict[str, Any]]:
+    found = client("ec2").describe_network_interfaces()["NetworkInterfaces"]
+    return [i for i in found if i["Description"] == "RDSNetworkInterface"]
+
+
+def test_an_instance_is_multi_az_once_its_standby_has_all(
+    api: Any, main: str, databases: DatabaseRecorder, client: Any
+) -> None:
+    api.modify_db_instance(DBInstanceIdentifier=main, MultiAZ=True)
+    assert describe(api)["PendingModifiedValues"] == {"MultiAZ": True}
+    assert databases.orders == ["launch"], "it waits for the window"
+    api.modify_db_instance(DBInstanceIdentifier=main, MultiAZ=True, ApplyImmediately=True)
+    databases.finish()
+    assert databases.orders == ["launch", "reload", "pair"]
+    found = describe(api)
+    assert (found["DBInstanceStatus"], found["MultiAZ"]) == ("modifying", False)
+    assert found["PendingModifiedValues"] == {"MultiAZ": True}
+    instance = pair(databases)
+    found = describe(api)
+    assert (found["DBInstanceStatus"], found["MultiAZ"]) == ("available", True)
+    assert found["PendingModifiedValues"] == {}
+    assert found["AvailabilityZone"] == "us-east-1a"
+    assert found["SecondaryAvailabilityZone"] == "us-east-1b"
+    assert instance.standby.address.startswith("10.1.2.")
+    assert len(own_interfaces(client)) == 2
+    assert "Finished applying modification to convert to a Multi-AZ DB instance" in events(api)
+
+
+def test_an_instance_is_created_multi_az(
+    api: Any, create: Any, databases: DatabaseRecorder
+) -> None:
+    assert create(MultiAZ=True)["MultiAZ"] is True
+    databases.report("main", Event.RUNNING)
+    assert status(api) == "creating"
+    assert rds.endpoints() == {}
+    pair(databases)
+    assert status(api) == "available"
+    assert databases.orders == ["launch", "pair"]
+
+
+def test_a_restored_instance_is_multi_az_if_that_is_asked_for(
+    api: Any, create: Any, databases: DatabaseRecorder
+) -> None:
+    create(MultiAZ=True)
+    databases.report("main", Event.RUNNING)
+    pair(databases)
+    api.create_db_snapshot(DBSnapshotIdentifier="one", DBInstanceIdentifier="main")
+    databases.finish()
+    for name, more in (("single", {}), ("double", {"MultiAZ": True})):
+        made = api.restore_db_instance_from_db_snapshot(
+            DBInstanceIdentifier=name, DBSnapshotIdentifier="one", DBSubnetGroupName="data", **more
+        )["DBInstance"]
+        assert made["MultiAZ"] is bool(more)
+
+
+def test_a_failover_moves_the_endpoint_to_the_other_zone(
+    api: Any, main: str, databases: DatabaseRecorder, client: Any
+) -> None:
+    api.modify_db_instance(DBInstanceIdentifier=main, MultiAZ=True, ApplyImmediately=True)
+    databases.finish()
+    instance = pair(databases)
+    before, [address] = instance.primary, rds.endpoints().values()
+    api.reboot_db_instance(DBInstanceIdentifier=main, ForceFailover=True)
+    assert status(api) == "rebooting"
+    assert databases.orders[-1] == "fail over"
+    backend, _ = rds.find(main) or (None, None)
+    assert backend is not None
+    backend.failed_over(instance)
+    found = describe(api)
+    assert (found["DBInstanceStatus"], found["AvailabilityZone"]) == ("available", "us-east-1b")
+    assert "SecondaryAvailabilityZone" not in found
+    assert list(rds.endpoints().values()) != [address]
+    assert databases.servers_removed == [before]
+    assert not instance.synchronous
+    with pytest.raises(ClientError, match="InvalidDBInstanceState"):
+        api.reboot_db_instance(DBInstanceIdentifier=main, ForceFailover=True)
+    assert len(own_interfaces(client)) == 2, "its address is nobody else's until it is gone"
+    backend.gone(instance, before.key)
+    assert len(own_interfaces(client)) == 1
+    backend.add_standby(instance)
+    assert instance.standby.key not in (before.key, instance.key)
+    assert describe(api)["SecondaryAvailabilityZone"] == "us-east-1a"
+
+
+def test_a_single_instance_has_nothing_to_fail_over_to(api: Any, main: str) -> None:
+    with pytest.raises(ClientError, match="InvalidParameterCombination"):
+        api.reboot_db_instance(DBInstanceIdentifier=main, ForceFailover=True)
+
+
+def test_it_becomes_single_again(api: Any, create: Any, databases: DatabaseRecorder) -> None:
+    create(MultiAZ=True)
+    databases.report("main", Event.RUNNING)
+    instance = pair(databases)
+    standby = instance.standby
+    api.modify_db_instance(DBInstanceIdentifier="main", MultiAZ=False, ApplyImmediately=True)
+    assert (instance.guarded, instance.synchronous) == (False, False)
+    assert databases.servers_removed == [], "not before commits wait for nobody"
+    databases.finish()
+    found = describe(api)
+    assert (found["DBInstanceStatus"], found["MultiAZ"]) == ("available", False)
+    assert "SecondaryAvailabilityZone" not in found
+    assert databases.servers_removed == [standby]
+
+
+def test_both_servers_have_the_groups_and_keep_their_subnets(
+    api: Any, create: Any, databases: DatabaseRecorder, client: Any, subnets: list[str]
+) -> None:
+    create(MultiAZ=True)
+    databases.report("main", Event.RUNNING)
+    pair(databases)
+    ec2 = client("ec2")
+    [vpc] = {i["VpcId"] for i in own_interfaces(client)}
+    group = ec2.create_security_group(GroupName="g", Description="g", VpcId=vpc)["GroupId"]
+    api.modify_db_instance(DBInstanceIdentifier="main", VpcSecurityGroupIds=[group])
+    assert [[g["GroupId"] for g in i["Groups"]] for i in own_interfaces(client)] == [[group]] * 2
+    third = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.3.0/24", AvailabilityZone="us-east-1c")[
+        "Subnet"
+    ]["SubnetId"]
+    with pytest.raises(ClientError, match="SubnetAlreadyInUse"):
+        api.modify_db_subnet_group(DBSubnetGroupName="data", SubnetIds=[subnets[0], third])
+
+
+def test_an_instance_is_forgotten_with_its_last_server(
+    api: Any, create: Any, databases: DatabaseRecorder, client: Any
+) -> None:
+    create(MultiAZ=True)
+    databases.report("main", Event.RUNNING)
+    instance = pair(databases)
+    backend, _ = rds.find("main") or (None, None)
+    assert backend is not None
+    api.delete_db_instance(DBInstanceIdentifier="main", SkipFinalSnapshot=True)
+    databases.report("main", Event.TERMINATED)
+    assert status(api) == "deleting"
+    assert databases.archives_removed == []
+    backend.gone(instance, instance.standby.key)
+    assert api.describe_db_instances()["DBInstances"] == []
+    assert databases.archives_removed == [instance.archive]
+    assert own_interfaces(client) == []
 
 
 # --- parameters

@@ -234,6 +234,15 @@ def test_what_would_cost_a_managed_database_its_service_is_left_to_a_person(
     assert advice in plan["notices"][0]
 
 
+@pytest.mark.parametrize("wished", [True, False])
+def test_a_managed_database_gets_its_standby_and_loses_it(wished: bool) -> None:
+    found = standing(wanted(**database(multi_az=not wished)))
+    [change] = env.compare(wanted(**database(multi_az=wished)), found)["changes"]
+    assert (change["before"], change["after"]) == ({"multi_az": not wished}, {"multi_az": wished})
+    assert env.summary(change) == "change db instance managed (multi_az)"
+    assert change["role"] == "managed_database"
+
+
 def test_a_minor_version_is_amazons_to_choose() -> None:
     assert wanted(**database(version="17.4")) == wanted(**database(version="17"))
 
