@@ -331,11 +331,11 @@ class Balancers:
     def _look(self) -> None:
         with self._lock:
             now = self.now()
-            before = _joined()
+            before = elb.endpoints()
             for backend in elb.backends():
                 backend.tick(now)
             jobs = [(backend, job) for backend in elb.backends() for job in backend.due(now)]
-            after = _joined()
+            after = elb.endpoints()
         for backend, job in jobs:
             self._probes.submit(self._check, backend, job)
         if before != after:
@@ -346,13 +346,13 @@ class Balancers:
         if outcome is None:
             return
         with self._lock:
+            before = elb.endpoints()
             changed = backend.judge(job, outcome)
+            moved = elb.endpoints() != before
+        if moved:
+            self._changed()
         if changed:
             log.info("%s sees %s: %s", job.node, job.target.name, outcome.description or "well")
             pilot = self._pilots.get(job.node)
             if pilot:
                 pilot.wake()
-
-
-def _joined() -> set[str]:
-    return {node.key for node in elb.nodes() if node.joined}

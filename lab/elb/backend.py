@@ -281,6 +281,8 @@ class LabELBv2Backend(Listeners):
         group = self._group(target_group_arn)
         wanted = rules.check_attributes(rules.GROUP_ATTRIBUTES, attributes, "Target group")
         rules.check_group_attributes({**group.attributes, **wanted})
+        if wanted.get(rules.CROSS_ZONE) == "false":
+            self._check_zones(group, list(group.registered.values()))
         group.attributes.update(wanted)
 
     def register_targets(self, target_group_arn: str, instances: list[Any]) -> None:
@@ -291,6 +293,8 @@ class LabELBv2Backend(Listeners):
         for _, port in wanted:
             if not 1 <= port <= 65535:
                 raise ValidationError(f"Port '{port}' must be in the range 1-65535")
+        if group.attributes[rules.CROSS_ZONE] == "false":
+            self._check_zones(group, [Target(*key) for key in wanted])
         for identifier, port in wanted:
             group.enter(Target(identifier, port))
 
@@ -343,6 +347,15 @@ class LabELBv2Backend(Listeners):
             if found:
                 names = ", ".join(f"'{identifier}'" for identifier in found)
                 raise ELBClientError("InvalidTarget", f"The following targets {why}: {names}")
+
+    def _check_zones(self, group: LabTargetGroup, targets: list[Target]) -> None:
+        """Raise if targets are in no zone, which AWS calls `all`, so that each node would do."""
+        for target in targets:
+            if group.zone(target) is None:
+                raise InvalidConfigurationRequest(
+                    f"The target '{target.id}' of the target group '{group.arn}' is in no "
+                    "Availability Zone of its VPC, so cross-zone load balancing cannot be off"
+                )
 
     # --- checks
     def _subnets(self, ids: list[str], mappings: list[dict[str, Any]] | None) -> list[Any]:
@@ -416,18 +429,16 @@ class LabELBv2Backend(Listeners):
         return all(
             target.views.get(node.key, View()).checked
             and (group.seen(target, node) is target.views[node.key])
-            for group in self._groups_of(balancer)
+            for group in balancer.target_groups
             for target in group.usable()
+            if group.reaches(node, target)
         )
-
-    def _groups_of(self, balancer: LabLoadBalancer) -> list[LabTargetGroup]:
-        return [self.target_groups[arn] for arn in balancer.groups if arn in self.target_groups]
 
     def due(self, now: float) -> Iterator[Job]:
         """Yield the health checks that are due; each is due once an interval."""
         for balancer in self.load_balancers.values():
             working = [node for node in balancer.nodes if node.works]
-            for group in self._groups_of(balancer) if working else []:
+            for group in balancer.target_groups if working else []:
                 check = rules.check_of(group)
                 for target in group.usable():
                     address = group.address(target)

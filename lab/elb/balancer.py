@@ -96,16 +96,24 @@ class LabLoadBalancer(models.FakeLoadBalancer):
         return list(dict.fromkeys(found))
 
     @property
-    def seeing(self) -> list[BalancerNode]:
-        """The nodes whose view of targets counts: those in service, or all that work."""
-        working = [node for node in self.nodes if node.works]
-        return [node for node in working if node.joined] or working
+    def target_groups(self) -> list[Any]:
+        """The target groups that its rules pass on to, themselves."""
+        region, account = self.arn.split(":")[3:5]
+        known: Any = models.elbv2_backends[account][region].target_groups
+        return [known[arn] for arn in self.groups if arn in known]
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where its name leads: to the nodes in service; to all if none is."""
+        """Where its name leads: to the nodes in service; to all if none is.
+
+        A zone is in DNS while its node has a healthy target in each group; if that is true of no
+        zone, all are (Application Load Balancers user guide, "Target group health"). Zones only
+        differ where cross-zone load balancing is off.
+        """
         serving = [node for node in self.nodes if node.works and node.joined]
-        return tuple(node.address for node in serving or self.nodes)
+        groups = self.target_groups
+        fit = [node for node in serving if all(group.serves(node) for group in groups)]
+        return tuple(node.address for node in fit or serving or self.nodes)
 
     def take_up(self, node: BalancerNode, event: Event) -> None:
         """Take up what a node reports."""
@@ -126,7 +134,8 @@ class LabLoadBalancer(models.FakeLoadBalancer):
     # --- its data plane
     def as_node(self, backend: Any, key: str) -> haproxy.Node:
         """Return what a node does."""
-        groups = [backend.target_groups[arn] for arn in self.groups if arn in backend.target_groups]
+        groups = self.target_groups
+        [node] = [node for node in self.nodes if node.key == key]
         pools = {group.arn: group.pool for group in groups}
         return haproxy.Node(
             listeners=tuple(
@@ -134,7 +143,7 @@ class LabLoadBalancer(models.FakeLoadBalancer):
                 for listener in sorted(self.listeners.values(), key=lambda each: int(each.port))
                 if (made := self._listener(backend, listener, pools))
             ),
-            pools=tuple(group.as_pool(key) for group in groups),
+            pools=tuple(group.as_pool(node) for group in groups),
             behaviour=self._behaviour(),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from moto.elbv2 import models
 
 from lab import haproxy
 from lab.elb.health import NOT_REGISTERED, Health, Situation, View, chosen, health
-from lab.elb.rules import GROUP_ATTRIBUTES
+from lab.elb.rules import CROSS_ZONE, GROUP_ATTRIBUTES
 
 Key = tuple[str, int]
 
@@ -111,6 +112,42 @@ class LabTargetGroup(models.FakeTargetGroup):
     def deregister_terminated_instances(self, instance_ids: list[str]) -> None:
         """Leave it to the backend: moto keeps them draining for ever."""
 
+    # --- zones
+    @property
+    def cross_zone(self) -> bool:
+        """Say whether nodes pass on requests to targets of other zones.
+
+        The group's own word counts before its load balancer's (Application Load Balancers user
+        guide, "Cross-zone load balancing for target groups").
+        """
+        own = self.attributes[CROSS_ZONE]
+        if own == "use_load_balancer_configuration":
+            balancer = self.balancer
+            return balancer is None or balancer.attrs[CROSS_ZONE] == "true"
+        return bool(own == "true")
+
+    def zone(self, target: Target) -> str | None:
+        """Return a target's zone; None if it is in none, as an address outside of the VPC."""
+        if self.target_type == "instance":
+            instance = self.instance(target)
+            return str(instance.placement.zone) if instance else None
+        address = ipaddress.IPv4Address(target.id)
+        for subnet in self._ec2.describe_subnets(filters={"vpc-id": [self.vpc_id]}):
+            if address in ipaddress.IPv4Network(subnet.cidr_block):
+                return str(subnet.availability_zone)
+        return None
+
+    def reaches(self, node: Any, target: Target) -> bool:
+        """Say whether a node may pass on requests to a target."""
+        return self.cross_zone or self.zone(target) in (None, node.zone)
+
+    def serves(self, node: Any) -> bool:
+        """Say whether a node has seen a healthy target that it may pass on requests to."""
+        return any(
+            target.views.get(node.key, View()).state == "healthy" and self.reaches(node, target)
+            for target in self.usable()
+        )
+
     # --- health
     def instance(self, target: Target) -> Any:
         """Return a target's instance, if it is one."""
@@ -134,7 +171,7 @@ class LabTargetGroup(models.FakeTargetGroup):
             draining=target.until is not None,
             attached=balancer is not None,
             stopped=gone or (instance is not None and instance.state in ("stopped", "terminated")),
-            zone=instance.placement.zone if instance else None,
+            zone=self.zone(target) if instance else None,
             zones=[subnet.availability_zone for subnet in balancer.subnets] if balancer else (),
         )
 
@@ -144,10 +181,17 @@ class LabTargetGroup(models.FakeTargetGroup):
         if target is None:
             return NOT_REGISTERED
         balancer = self.balancer
-        nodes = balancer.seeing if balancer else []
+        nodes = self._seeing(target)
         views = [self.seen(target, node) for node in nodes]
         blind = balancer is not None and balancer.was_active and not nodes
         return health(self.situation(target), views, blind)
+
+    def _seeing(self, target: Target) -> list[Any]:
+        """Return the nodes whose view of a target counts: those in service, or all that work."""
+        balancer = self.balancer
+        nodes = balancer.nodes if balancer else []
+        working = [node for node in nodes if node.works and self.reaches(node, target)]
+        return [node for node in working if node.joined] or working
 
     def seen(self, target: Target, node: Any) -> View:
         """Return a node's view of a target, but healthy only once it gets requests."""
@@ -162,10 +206,17 @@ class LabTargetGroup(models.FakeTargetGroup):
             if self.situation(target).unused is None:
                 yield target
 
-    def as_pool(self, node: str) -> haproxy.Pool:
-        """Return the group as one node knows it."""
-        live = {t.name: t.views.get(node, View()).state for t in self.usable()}
-        ready = chosen(live)
+    def as_pool(self, node: Any) -> haproxy.Pool:
+        """Return the group as one node knows it.
+
+        Targets of other zones are there even if they get nothing: what is under way with them when
+        cross-zone load balancing is turned off ends well.
+        """
+        usable = list(self.usable())
+        live = {t.name for t in usable}
+        ready = chosen(
+            {t.name: t.views.get(node.key, View()).state for t in usable if self.reaches(node, t)}
+        )
         attributes = self.attributes
         sticky = attributes["stickiness.enabled"] == "true"
         seconds = int(attributes["stickiness.lb_cookie.duration_seconds"])

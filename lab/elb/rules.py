@@ -60,6 +60,7 @@ def _switch(default: str, untrue: str = "") -> Attribute:
     return Attribute(default, _YES_NO, untrue=(untrue,) if untrue else ())
 
 
+CROSS_ZONE = "load_balancing.cross_zone.enabled"
 BALANCER_ATTRIBUTES: Mapping[str, Attribute] = {
     "access_logs.s3.bucket": Attribute(""),
     "access_logs.s3.enabled": _switch("false", "true"),
@@ -74,7 +75,7 @@ BALANCER_ATTRIBUTES: Mapping[str, Attribute] = {
     "health_check_logs.s3.prefix": Attribute(""),
     "idle_timeout.timeout_seconds": Attribute("60", between=(1, 4000)),
     "ipv6.deny_all_igw_traffic": _switch("false"),
-    "load_balancing.cross_zone.enabled": Attribute("true", ("true",)),
+    CROSS_ZONE: Attribute("true", ("true",)),
     "routing.http.desync_mitigation_mode": Attribute(
         "defensive", ("defensive", "monitor", "strictest")
     ),
@@ -96,10 +97,8 @@ GROUP_ATTRIBUTES: Mapping[str, Attribute] = {
     "load_balancing.algorithm.type": Attribute(
         "round_robin", ("round_robin", "least_outstanding_requests", "weighted_random")
     ),
-    "load_balancing.cross_zone.enabled": Attribute(
-        "use_load_balancer_configuration",
-        ("true", "false", "use_load_balancer_configuration"),
-        untrue=("false",),
+    CROSS_ZONE: Attribute(
+        "use_load_balancer_configuration", (*_YES_NO, "use_load_balancer_configuration")
     ),
     "slow_start.duration_seconds": Attribute("0", ("0",), between=(30, 900)),
     "stickiness.app_cookie.cookie_name": Attribute(""),
@@ -141,6 +140,11 @@ def check_group_attributes(attributes: Mapping[str, str]) -> None:
     if slow and attributes["load_balancing.algorithm.type"] != "round_robin":
         raise InvalidConfigurationRequest(
             "Slow start mode requires the load balancing algorithm type round_robin"
+        )
+    sticky = attributes["stickiness.enabled"] == "true"
+    if sticky and attributes[CROSS_ZONE] == "false":
+        raise InvalidConfigurationRequest(
+            "Stickiness is not supported when cross-zone load balancing is off"
         )
 
 

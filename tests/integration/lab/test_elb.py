@@ -197,6 +197,10 @@ class Front:
         connection.request(method, path, body=body, headers=named)
         return answer_of(connection)
 
+    def hosts_by(self, node: int) -> set[str]:
+        """Return which hosts answer by one node."""
+        return {self.ask(node=node)[2]["host"] for _ in range(6)}
+
 
 def answer_of(connection: http.client.HTTPConnection) -> tuple[int, dict[str, str], Any]:
     answer = connection.getresponse()
@@ -545,6 +549,42 @@ def test_stickiness(front: Front) -> None:
         front.register(box)
         front.wait(box, "healthy")
     eventually(lambda: "Set-Cookie" not in front.ask()[1], 10)
+
+
+# --- zones
+def test_cross_zone_off_keeps_each_zone_to_itself(front: Front) -> None:
+    front.all_well()
+    zones = [node["zone"] for node in front.nodes]
+    boxes = dict(zip(zones, front.boxes, strict=True))
+    first, second = front.addresses
+    with front.attribute(load_balancing__cross_zone__enabled="false"):
+        for number, zone in enumerate(zones):
+            mine = {host_of(boxes[zone])}
+            eventually(lambda n=number, m=mine: front.hosts_by(n) == m, 10)
+        assert front.resolve() == {first, second}
+        boxes[zones[0]].run("echo 503 > /tmp/code")
+        front.wait(boxes[zones[0]], "unhealthy")
+        assert front.health(boxes[zones[1]])[0] == "healthy"
+        eventually(lambda: front.resolve() == {second}, 5)
+        assert front.hosts_by(0) == {host_of(boxes[zones[0]])}  # who comes nevertheless
+        front.deregister(boxes[zones[0]])
+        eventually(lambda: front.ask(node=0)[0] == 503, 5)
+        assert front.ask(node=1)[0] == 200
+        boxes[zones[0]].run("rm /tmp/code")
+        front.all_well()
+        eventually(lambda: front.resolve() == {first, second}, 5)
+    eventually(lambda: len(front.hosts_by(0)) == 2, 10)
+
+
+def test_nobody_notices_cross_zone_being_turned_off_and_on(front: Front) -> None:
+    front.all_well()
+    with Load(front) as load:
+        for _ in range(3):
+            with front.attribute(load_balancing__cross_zone__enabled="false"):
+                time.sleep(2)
+            time.sleep(1)
+    assert load.trouble == []
+    assert load.total > 100
 
 
 # --- TLS and rules
