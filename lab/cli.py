@@ -49,7 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
         subnet = options.subnet or lifecycle.subnet_of(options.name) or DEFAULT_SUBNET
         background = getattr(options, "background", False)
         delay = getattr(options, "rds_delay", 0.0)
-        settings = Settings.of(options.name, subnet, options.hosts_file, background, delay)
+        interval = getattr(options, "elb_log_interval", Settings.elb_log_interval)
+        settings = Settings.of(
+            options.name, subnet, options.hosts_file, background, delay, interval
+        )
         _VERBS[options.verb](settings, options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -184,6 +187,13 @@ def _parser() -> argparse.ArgumentParser:
         default=float(os.environ.get("ASCENT_LAB_RDS_DELAY", "0")),
         metavar="SECONDS",
         help="a database's changes of state take so much longer than their real work",
+    )
+    up.add_argument(
+        "--elb-log-interval",
+        type=float,
+        default=float(os.environ.get("ASCENT_LAB_ELB_LOG_INTERVAL", Settings.elb_log_interval)),
+        metavar="SECONDS",
+        help="between two files of a load balancer's access log; AWS writes one in 300",
     )
     down = verbs.add_parser("down", parents=[common], help="stop it; nothing stays behind")
     down.add_argument("--image", action="store_true", help="remove the host image as well")

@@ -34,6 +34,43 @@ _ALGORITHMS = {
 _CONNECT = 10
 # HAProxy writes names of headers small; these as a load balancer writes them.
 _HEADERS = ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
+# What is written of each request, if logs are wanted: JSON, one datagram each, to a socket beside
+# the configuration (`lab.elb.logs` reads it). Times in ms are -1 where it did not come to that.
+LOG_SOCKET = "log.sock"
+LOG = {
+    "now": "[date(0,us)]",
+    "born": "[request_date(us)]",
+    "client": "[src]",
+    "client_port": "[src_port]",
+    "address": "[dst]",
+    "port": "[dst_port]",
+    "target": "si",
+    "target_port": "sp",
+    "target_status": "[server_status]",
+    "received_ms": "TR",
+    "queued_ms": "Tw",
+    "connected_ms": "Tc",
+    "answered_ms": "Tr",
+    "status": "ST",
+    "state": "ts",
+    "received": "U",
+    "sent": "B",
+    "method": "HM",
+    "uri": "[var(txn.uri)]",
+    "version": "HV",
+    "host": "[var(txn.host)]",
+    "agent": "[var(txn.agent)]",
+    "trace": "[var(txn.trace)]",
+    "cipher": "[ssl_fc_cipher]",
+    "tls": "[ssl_fc_protocol]",
+    "sni": "[ssl_fc_sni]",
+    "certificate": "[ssl_f_sha1,hex]",
+    "resumed": "[ssl_fc_is_resumed]",
+    "pool": "b",
+    "priority": "[var(txn.priority)]",
+    "location": "[var(txn.location)]",
+    "connection": "[var(sess.connection)]",
+}
 _ANY = {"*": ".*", "?": "."}
 _ANY_IN_QUERY = {"*": "[^&]*", "?": "[^&]"}
 
@@ -107,10 +144,11 @@ class Redirect:
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done with a request that fulfils all conditions."""
+    """What is done with a request that fulfils all conditions. priority: as logs name it."""
 
     conditions: tuple[Condition, ...]
     action: Forward | Fixed | Redirect
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +167,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The load balancer's attributes. Times in seconds."""
+    """The load balancer's attributes. Times in seconds. logs: what requests come is noted."""
 
     idle: int = 60
     http2: bool = True
@@ -137,6 +175,7 @@ class Behaviour:
     client_port: bool = False
     drop_invalid: bool = False
     tls_headers: bool = False
+    logs: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,7 +261,11 @@ def _frontend(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
         protocols = "h2,http/1.1" if behaviour.http2 else "http/1.1"
         secure = f" ssl {crts} alpn {protocols} ssl-min-ver {least} ssl-max-ver {most}"
     yield f"  bind :{listener.port}{secure}"
+    if behaviour.logs:
+        yield from _log()
     yield from _headers(listener, behaviour)
+    if behaviour.logs:
+        yield "  http-request set-var(txn.trace) req.hdr(X-Amzn-Trace-Id)"
     for number, rule in enumerate(listener.rules):
         names = []
         for index, condition in enumerate(rule.conditions):
@@ -230,6 +273,11 @@ def _frontend(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
             yield f"  acl {names[-1]} {_match(condition)}"
         first = "!{ var(txn.rule) -m found }"
         yield f"  http-request set-var(txn.rule) int({number}) if {' '.join((first, *names))}"
+        if behaviour.logs:
+            yield (
+                f"  http-request set-var(txn.priority) int({rule.priority})"
+                f" if {{ var(txn.rule) -m int {number} }}"
+            )
     deeds = [
         line
         for number, rule in enumerate(listener.rules)
@@ -237,6 +285,18 @@ def _frontend(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
     ]
     # HAProxy chooses the group after all else, and warns who writes it otherwise.
     yield from sorted(deeds, key=lambda line: line.startswith("  use_backend"))
+
+
+def _log() -> Iterator[str]:
+    said = " ".join(f"%({name}){what}" for name, what in LOG.items())
+    yield f"  log {FOLDER}/{LOG_SOCKET} len 32768 format raw local0 info"
+    yield f"  log-format '%{{+json}}o {said}'"
+    yield "  option dontlognull"
+    yield "  tcp-request session set-var(sess.connection) uuid(4)"
+    yield "  http-request set-var(txn.uri) pathq"
+    yield "  http-request set-var(txn.host) req.hdr(host)"
+    yield "  http-request set-var(txn.agent) req.fhdr(User-Agent)"
+    yield "  http-after-response set-var(txn.location) res.hdr(Location)"
 
 
 def _headers(listener: Listener, behaviour: Behaviour) -> Iterator[str]:

@@ -42,6 +42,7 @@ class Server:
                 *(["hosts-file"] if settings.write_hosts_file else []),
                 *(["background"] if settings.background else []),
                 f"rds-delay={settings.rds_delay}",
+                f"elb-log-interval={settings.elb_log_interval}",
             ),
             output=settings.log,
             env={"PYTHONPATH": str(_HERE), "PYTHONUNBUFFERED": "1"},

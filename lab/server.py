@@ -31,8 +31,15 @@ _MOTO = {
 def main() -> None:
     """Serve until SIGTERM."""
     _, name, subnet, *flags = sys.argv
-    delay = next((float(f.partition("=")[2]) for f in flags if f.startswith("rds-delay=")), 0.0)
-    settings = Settings.of(name, subnet, "hosts-file" in flags, "background" in flags, delay)
+    values = dict(flag.split("=", 1) for flag in flags if "=" in flag)
+    settings = Settings.of(
+        name,
+        subnet,
+        "hosts-file" in flags,
+        "background" in flags,
+        float(values["rds-delay"]),
+        float(values["elb-log-interval"]),
+    )
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

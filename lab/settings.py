@@ -32,6 +32,7 @@ class Settings:
 
     background: under load its hosts give way to those of other labs.
     rds_delay: seconds that a database's change of state takes in addition to its real work.
+    elb_log_interval: seconds between two files of a load balancer's access log (AWS: 300).
     """
 
     name: str = DEFAULT_NAME
@@ -39,6 +40,7 @@ class Settings:
     write_hosts_file: bool = True
     background: bool = False
     rds_delay: float = 0.0
+    elb_log_interval: float = 300.0
     cache: Path = Path("/var/lib/ascent-lab")
     run: Path = Path("/run/ascent-lab")
 
@@ -50,6 +52,7 @@ class Settings:
         write_hosts_file: bool = True,
         background: bool = False,
         rds_delay: float = 0.0,
+        elb_log_interval: float = 300.0,
     ) -> Settings:
         """Check what a user typed. Raises LabError."""
         if not _NAME.fullmatch(name):
@@ -65,7 +68,11 @@ class Settings:
             raise LabError(f"The lab's subnet must be a /24, not {network}; e.g. {DEFAULT_SUBNET}.")
         if rds_delay < 0:
             raise LabError(f"A delay of {rds_delay} seconds cannot be; use 0 or more.")
-        return cls(name, network, write_hosts_file, background, rds_delay)
+        if elb_log_interval < 1:
+            raise LabError(
+                f"Access logs cannot be written every {elb_log_interval} seconds; use 1 or more."
+            )
+        return cls(name, network, write_hosts_file, background, rds_delay, elb_log_interval)
 
     # --- addresses
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from moto.ec2.exceptions import InvalidSubnetIdError
@@ -20,11 +21,11 @@ from moto.elbv2.exceptions import (
     ValidationError,
 )
 
-from lab.elb import rules
+from lab.elb import logs, rules
 from lab.elb.balancer import BalancerNode, LabLoadBalancer, NodeState, Physics
+from lab.elb.delivery import Delivery
 from lab.elb.group import LabTargetGroup, Target, keys
 from lab.elb.health import Check, Outcome, View
-from lab.elb.listeners import Listeners
 from lab.elb.rules import not_true
 from lab.haproxy import Node
 from lab.hosts import Event
@@ -44,7 +45,7 @@ class Job:
     check: Check
 
 
-class LabELBv2Backend(Listeners):
+class LabELBv2Backend(Delivery):
     """moto's Elastic Load Balancing whose load balancers pass on requests."""
 
     __module__ = "moto.elbv2.models"  # moto finds a backend's URLs by its module's name
@@ -133,6 +134,7 @@ class LabELBv2Backend(Listeners):
     def _delete(self, balancer: LabLoadBalancer) -> None:
         for node in list(balancer.nodes):
             self._remove_node(balancer, node)
+        self.deliver_of(balancer, datetime.now(UTC))
         del self.load_balancers[balancer.arn]
 
     def describe_load_balancers(self, arns: list[str] | None, names: list[str] | None) -> list[Any]:
@@ -186,6 +188,9 @@ class LabELBv2Backend(Listeners):
     def modify_load_balancer_attributes(self, arn: str, attrs: dict[str, Any]) -> dict[str, Any]:
         """Change attributes."""
         wanted = rules.check_attributes(rules.BALANCER_ATTRIBUTES, attrs, "Load balancer")
+        balancer = self._balancer(arn)
+        if wanted.keys() & {logs.ENABLED, logs.BUCKET, logs.PREFIX}:
+            self.try_bucket(balancer, {**balancer.attrs, **wanted})
         return super().modify_load_balancer_attributes(arn, wanted)
 
     # --- nodes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -10,7 +11,8 @@ from moto.elbv2 import models
 from moto.elbv2.ssl_policies import SSL_POLICIES
 
 from lab import haproxy
-from lab.elb.rules import BALANCER_ATTRIBUTES, groups_of, rule_of
+from lab.elb import logs
+from lab.elb.rules import BALANCER_ATTRIBUTES, groups_of, priority_of, rule_of
 from lab.hosts import Event
 
 
@@ -71,12 +73,22 @@ class BalancerNode:
         return str(self.subnet.availability_zone)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where entries of an access log go: a node's, since each has files of its own."""
+
+    bucket: str
+    prefix: str
+    address: str
+
+
 class LabLoadBalancer(models.FakeLoadBalancer):
-    """moto's load balancer, of nodes."""
+    """moto's load balancer, of nodes. entries: what its access logs will have to say."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.nodes: list[BalancerNode] = []
+        self.entries: dict[Place, list[str]] = {}
         self.was_active = False
         self.attrs = {key: a.default for key, a in BALANCER_ATTRIBUTES.items()}
 
@@ -96,10 +108,16 @@ class LabLoadBalancer(models.FakeLoadBalancer):
         return list(dict.fromkeys(found))
 
     @property
+    def source(self) -> logs.Source:
+        """How its access logs name it."""
+        region, account = self.arn.split(":")[3:5]
+        return logs.Source(self.arn, account, region)
+
+    @property
     def target_groups(self) -> list[Any]:
         """The target groups that its rules pass on to, themselves."""
-        region, account = self.arn.split(":")[3:5]
-        known: Any = models.elbv2_backends[account][region].target_groups
+        source = self.source
+        known: Any = models.elbv2_backends[source.account][source.region].target_groups
         return [known[arn] for arn in self.groups if arn in known]
 
     @property
@@ -153,7 +171,7 @@ class LabLoadBalancer(models.FakeLoadBalancer):
         """Return a listener; None if it has no certificate left, for it never speaks without."""
         rules = sorted(
             listener.rules.values(),
-            key=lambda rule: (rule.priority == "default", _number(rule.priority)),
+            key=lambda rule: (rule.priority == "default", priority_of(rule)),
         )
         secure = listener.protocol == "HTTPS"
         certificates = tuple(filter(None, map(backend.pem, listener.certificates)))
@@ -164,7 +182,7 @@ class LabLoadBalancer(models.FakeLoadBalancer):
         modern = [v if v != "TLSv1" else "TLSv1.0" for v in versions]
         return haproxy.Listener(
             port=int(listener.port),
-            rules=tuple(rule_of(rule.conditions, rule.actions, pools) for rule in rules),
+            rules=tuple(rule_of(rule, pools) for rule in rules),
             certificates=certificates if secure else (),
             tls=(min(modern), max(modern)) if modern else ("TLSv1.2", "TLSv1.3"),
         )
@@ -182,8 +200,5 @@ class LabLoadBalancer(models.FakeLoadBalancer):
             client_port=on(f"{http}xff_client_port.enabled"),
             drop_invalid=on(f"{http}drop_invalid_header_fields.enabled"),
             tls_headers=on(f"{http}x_amzn_tls_version_and_cipher_suite.enabled"),
+            logs=on(logs.ENABLED),
         )
-
-
-def _number(priority: Any) -> int:
-    return 0 if priority == "default" else int(priority)

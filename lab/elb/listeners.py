@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from moto.acm.exceptions import CertificateNotFound
 from moto.acm.models import AWS_ROOT_CA, acm_backends
 from moto.elbv2 import models
@@ -23,6 +26,14 @@ from moto.iam.models import iam_backends
 from lab.elb import rules
 from lab.elb.balancer import LabLoadBalancer
 from lab.elb.group import LabTargetGroup
+
+
+@lru_cache(maxsize=256)
+def fingerprint(pem: str) -> str:
+    """Return the SHA-1 of the first certificate of a chain, in capitals."""
+    block = pem[pem.index("-----BEGIN CERTIFICATE") :]
+    found = x509.load_pem_x509_certificate(block.encode())
+    return found.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - a name, no proof
 
 
 class Listeners(models.ELBv2Backend):

@@ -10,6 +10,7 @@ from typing import Any
 
 from moto.elbv2.exceptions import ELBClientError, InvalidConfigurationRequest, ValidationError
 
+from lab.elb import logs
 from lab.elb.health import Check
 from lab.haproxy import Condition, Fixed, Forward, Redirect, Rule
 
@@ -62,9 +63,9 @@ def _switch(default: str, untrue: str = "") -> Attribute:
 
 CROSS_ZONE = "load_balancing.cross_zone.enabled"
 BALANCER_ATTRIBUTES: Mapping[str, Attribute] = {
-    "access_logs.s3.bucket": Attribute(""),
-    "access_logs.s3.enabled": _switch("false", "true"),
-    "access_logs.s3.prefix": Attribute(""),
+    logs.BUCKET: Attribute(""),
+    logs.ENABLED: _switch("false"),
+    logs.PREFIX: Attribute(""),
     "client_keep_alive.seconds": Attribute("3600", between=(60, 604800)),
     "connection_logs.s3.bucket": Attribute(""),
     "connection_logs.s3.enabled": _switch("false", "true"),
@@ -246,10 +247,16 @@ def check_address(address: str, blocks: Iterable[str]) -> None:
 
 
 # --- rules
-def rule_of(conditions: Iterable[Any], actions: Iterable[Any], pools: Mapping[str, str]) -> Rule:
+def rule_of(rule: Any, pools: Mapping[str, str]) -> Rule:
     """Return a rule of the API as the data plane knows it. pools: by target group's ARN."""
-    final = [action.data for action in actions][-1]
-    return Rule(tuple(map(_condition, conditions)), _action(final, pools))
+    final = [action.data for action in rule.actions][-1]
+    conditions = tuple(map(_condition, rule.conditions))
+    return Rule(conditions, _action(final, pools), priority_of(rule))
+
+
+def priority_of(rule: Any) -> int:
+    """Return a rule's priority; the default rule's is 0."""
+    return 0 if rule.priority == "default" else int(rule.priority)
 
 
 def _condition(data: Mapping[str, Any]) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import collections
+import gzip
 import http.client
 import json
 import ssl
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from dnslib import DNSRecord
 
 from lab import lifecycle
@@ -26,7 +28,7 @@ from tests.integration.lab.conftest import Aws, Box, eventually, opens
 # Minutes of health checks that a starved machine fails: not beside all else that make test runs.
 pytestmark = [pytest.mark.lab, pytest.mark.thorough]
 
-SETTINGS = Settings.of("labelb", "198.18.62.0/24", write_hosts_file=False)
+SETTINGS = Settings.of("labelb", "198.18.62.0/24", write_hosts_file=False, elb_log_interval=5)
 # What runs on the targets. /health says what /tmp/code says; a POST waits as its header says.
 APP = """
 import http.server, json, os, socket, time
@@ -643,6 +645,73 @@ def test_rules_redirect(front: Front) -> None:
     assert headers["Location"] == "https://www.shop.test:443/a/b?c=d"
     assert front.ask("/", Host="shop.test.example")[0] == 200
     front.api.delete_rule(RuleArn=rule)
+
+
+# --- access logs
+def test_requests_are_written_to_s3(front: Front) -> None:
+    front.all_well()
+    s3 = front.aws.client("s3")
+    s3.create_bucket(Bucket="shop-logs")
+    enable = {
+        "access_logs.s3.enabled": "true", "access_logs.s3.bucket": "shop-logs",
+        "access_logs.s3.prefix": "front",
+    }  # fmt: skip
+
+    def put(values: dict[str, str]) -> None:
+        front.api.modify_load_balancer_attributes(
+            LoadBalancerArn=front.arn,
+            Attributes=[{"Key": k, "Value": v} for k, v in values.items()],
+        )
+
+    with pytest.raises(ClientError, match="Access Denied for bucket: shop-logs"):
+        put(enable)
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+        "Action": "s3:PutObject",
+        "Resource": "arn:aws:s3:::shop-logs/front/AWSLogs/123456789012/*",
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    s3.put_bucket_policy(Bucket="shop-logs", Policy=json.dumps(policy))
+    put(enable)
+
+    def keys() -> list[str]:
+        found = s3.list_objects_v2(Bucket="shop-logs", Prefix="front/AWSLogs/123456789012/")
+        return [each["Key"] for each in found["Contents"]]
+
+    def entries() -> list[str]:
+        read = (
+            gzip.decompress(s3.get_object(Bucket="shop-logs", Key=key)["Body"].read())
+            for key in keys()
+            if key.endswith(".log.gz")
+        )
+        return "".join(part.decode() for part in read).splitlines()
+
+    assert keys() == ["front/AWSLogs/123456789012/ELBAccessLogTestFile"]
+    with Load(front) as load:  # which no reload disturbs, and of which nothing is forgotten
+        eventually(lambda: front.ask("/logged") and entries(), 30)
+        time.sleep(3)
+    assert load.trouble == []
+    for node in (0, 1):
+        front.ask(f"/by-{node}?a=b", node=node, User_Agent='says "hello"')
+    front.ask(method="POST", body="x" * 1000, node=1)
+    wanted = load.total // 2  # those before the reload are not in it
+    eventually(lambda: any("/by-1" in line for line in entries()), 30)
+    found = entries()
+    assert sum('"GET http://' in line or '"POST http://' in line for line in found) > wanted
+    for node, address in enumerate(front.addresses):
+        [line] = [each for each in found if f"/by-{node}?a=b" in each]
+        words = line.split(" ")
+        assert words[0] == "http"
+        assert words[2] == front.arn.partition("loadbalancer/")[2]
+        assert words[3].startswith(f"{front.aws.settings.machine_address}:")
+        assert words[4] in {f"{box.private}:8080" for box in front.boxes}
+        assert words[8:10] == ["200", "200"]
+        assert f'"GET http://{address}:80/by-{node}?a=b HTTP/1.1" "says \\x22hello\\x22"' in line
+        assert f" {front.group} " in line
+        assert '"forward"' in line
+        assert any(f"Z_{address}_" in key for key in keys())
+    put({"access_logs.s3.enabled": "false"})
 
 
 # --- what is closed, and what fails

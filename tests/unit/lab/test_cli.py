@@ -71,6 +71,13 @@ def test_a_delay_of_databases_is_no_less_than_nothing() -> None:
         Settings.of("unit", "198.18.7.0/24", rds_delay=-1)
 
 
+def test_access_logs_need_time() -> None:
+    assert Settings.of("unit", "198.18.7.0/24").elb_log_interval == 300
+    assert Settings.of("unit", "198.18.7.0/24", elb_log_interval=5).elb_log_interval == 5
+    with pytest.raises(LabError, match="every 0 seconds"):
+        Settings.of("unit", "198.18.7.0/24", elb_log_interval=0)
+
+
 def test_the_table_of_an_empty_lab() -> None:
     assert "no hosts" in cli.table(status())
     assert "1 fault(s) armed" in cli.table(status(faults=[{"code": "Throttling"}]))

@@ -414,7 +414,7 @@ def test_subnets_move_its_nodes(world: World) -> None:
         ("routing.http.xff_header_processing.mode", "sometimes", "ValidationError"),
         ("routing.http2.enabled", "yes", "ValidationError"),
         ("load_balancing.cross_zone.enabled", "false", "ValidationError"),
-        ("access_logs.s3.enabled", "true", "NotTrueInTheLab"),
+        ("connection_logs.s3.enabled", "true", "NotTrueInTheLab"),
         ("zonal_shift.config.enabled", "true", "NotTrueInTheLab"),
         ("colour", "blue", "ValidationError"),
     ],

@@ -119,6 +119,26 @@ def test_attributes(behaviour: Behaviour, there: str, not_there: str) -> None:
     assert not [line for line in found if not_there in line and "txn.rule" not in line]
 
 
+def test_requests_are_written_down_if_that_is_wanted() -> None:
+    first = Rule((Condition("path-pattern", ("/a",)),), Fixed(404), 20)
+    node = replace(NODE, listeners=(Listener(80, (first, TO_WEB)),))
+    found = lines(replace(node, behaviour=Behaviour(logs=True)))
+    assert "log /etc/ascent-lb/log.sock len 32768 format raw local0 info" in found
+    [form] = [line for line in found if line.startswith("log-format")]
+    for part in ("'%{+json}o ", "%(client)[src]", "%(status)ST", "%(uri)[var(txn.uri)]"):
+        assert part in form
+    for number, priority in ((0, 20), (1, 0)):
+        wanted = (
+            f"http-request set-var(txn.priority) int({priority})"
+            f" if {{ var(txn.rule) -m int {number} }}"
+        )
+        assert wanted in found
+    trace = "http-request set-var(txn.trace) req.hdr(X-Amzn-Trace-Id)"
+    [given] = [line for line in found if line.startswith("http-request set-header X-Amzn-Trace")]
+    assert found.index(given) < found.index(trace)
+    assert not [line for line in lines(node) if "log.sock" in line or "log-format" in line]
+
+
 @pytest.mark.parametrize(
     ("condition", "match"),
     [
