@@ -28,10 +28,16 @@ _ALGORITHMS = {
     "round_robin": "roundrobin",
     "least_outstanding_requests": "leastconn",
     "weighted_random": "random",
+    # A network load balancer chooses by a hash that each connection has a new one of.
+    "flow_hash": "random(1)",
+    "source_ip": "source",
 }
 # A load balancer waits so many seconds for a target's answer to its greeting (Application Load
 # Balancers user guide, "Troubleshoot your Application Load Balancers", HTTP 504).
 _CONNECT = 10
+# A network load balancer forgets a connection that is idle so many seconds (Network Load Balancers
+# user guide, "Connection idle timeout").
+_IDLE = 350
 # HAProxy writes names of headers small; these as a load balancer writes them.
 _HEADERS = ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
 # What is written of each request, if logs are wanted: JSON, one datagram each, to a socket beside
@@ -77,12 +83,13 @@ _ANY_IN_QUERY = {"*": "[^&]*", "?": "[^&]"}
 
 @dataclass(frozen=True)
 class Server:
-    """A target. ready: it gets requests."""
+    """A target. ready: it gets requests. cut: if not, what is under way with it ends as well."""
 
     name: str
     address: str
     port: int
     ready: bool = True
+    cut: bool = False
 
     @property
     def cookie(self) -> str:
@@ -92,7 +99,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Pool:
-    """A target group. Times in seconds, 0 is never."""
+    """A target group. Times in seconds, 0 is never.
+
+    tcp: it gets connections instead of requests. proxy: it is told of the client in a header of the
+    proxy protocol. cuts: what is under way with a target ends when it goes.
+    """
 
     name: str
     secure: bool = False
@@ -100,6 +111,9 @@ class Pool:
     sticky: int = 0
     slow_start: int = 0
     servers: tuple[Server, ...] = ()
+    tcp: bool = False
+    proxy: bool = False
+    cuts: bool = True
 
 
 @dataclass(frozen=True)
@@ -156,13 +170,15 @@ class Listener:
     """A port and its rules; the first that fits decides, and the last fits always.
 
     certificates: PEM of key and chain; the first is for clients that name no other. Without any
-    the listener speaks HTTP. tls: the least and the highest version.
+    the listener speaks HTTP, or nothing of its own. tls: the least and the highest version. tcp: it
+    passes on connections to the one group of its one rule.
     """
 
     port: int
     rules: tuple[Rule, ...]
     certificates: tuple[str, ...] = ()
     tls: tuple[str, str] = ("TLSv1.2", "TLSv1.3")
+    tcp: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,20 +263,56 @@ def _configuration(node: Node) -> Iterator[str]:
     # Without any HAProxy would not start.
     yield from ("frontend alive", f"  bind unix@{FOLDER}/alive.sock mode 600")
     for listener in node.listeners:
-        yield from _frontend(listener, behaviour)
+        if not listener.tcp:
+            yield from _frontend(listener, behaviour)
     for pool in node.pools:
-        yield from _backend(pool)
+        if not pool.tcp:
+            yield from _backend(pool)
+    yield from _connections(node)
+
+
+def _connections(node: Node) -> Iterator[str]:
+    """Yield what passes on connections."""
+    listeners = [listener for listener in node.listeners if listener.tcp]
+    pools = [pool for pool in node.pools if pool.tcp]
+    if not listeners and not pools:
+        return
+    yield from (
+        "defaults",
+        "  mode tcp",
+        "  log global",
+        "  retries 0",
+        f"  timeout connect {_CONNECT}s",
+        f"  timeout queue {_CONNECT}s",
+        f"  timeout client {_IDLE}s",
+        f"  timeout server {_IDLE}s",
+    )
+    for listener in listeners:
+        yield f"frontend listener-{listener.port}"
+        yield _bind(listener, "")
+        for rule in listener.rules:
+            if isinstance(rule.action, Forward):
+                for name, _ in rule.action.pools:
+                    yield f"  default_backend {name}"
+    for pool in pools:
+        yield f"backend {pool.name}"
+        yield f"  balance {_ALGORITHMS[pool.algorithm]}"
+        if pool.algorithm == "source_ip":
+            yield "  hash-type consistent"
+        yield from _servers(pool)
+
+
+def _bind(listener: Listener, more: str) -> str:
+    if not listener.certificates:
+        return f"  bind :{listener.port}"
+    least, most = listener.tls
+    crts = " ".join(f"crt {FOLDER}/{_name('pem', pem)}" for pem in listener.certificates)
+    return f"  bind :{listener.port} ssl {crts}{more} ssl-min-ver {least} ssl-max-ver {most}"
 
 
 def _frontend(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
     yield f"frontend listener-{listener.port}"
-    secure = ""
-    if listener.certificates:
-        least, most = listener.tls
-        crts = " ".join(f"crt {FOLDER}/{_name('pem', pem)}" for pem in listener.certificates)
-        protocols = "h2,http/1.1" if behaviour.http2 else "http/1.1"
-        secure = f" ssl {crts} alpn {protocols} ssl-min-ver {least} ssl-max-ver {most}"
-    yield f"  bind :{listener.port}{secure}"
+    yield _bind(listener, f" alpn {'h2,http/1.1' if behaviour.http2 else 'http/1.1'}")
     if behaviour.logs:
         yield from _log()
     yield from _headers(listener, behaviour)
@@ -428,6 +480,10 @@ def _backend(pool: Pool) -> Iterator[str]:
         "  http-after-response set-status 504 reason 'Gateway Time-out'"
         " if { txn.sess_term_state sC }"
     )
+    yield from _servers(pool)
+
+
+def _servers(pool: Pool) -> Iterator[str]:
     for server in pool.servers:
         state = "" if server.ready else " disabled"
         yield f"  server {server.name} {_arguments(pool, server)}{state}"
@@ -441,6 +497,8 @@ def _arguments(pool: Pool, server: Server) -> str:
         words.append(f"slowstart {pool.slow_start}s")
     if pool.secure:
         words.append("ssl verify none")
+    if pool.proxy:
+        words.append("send-proxy-v2")
     return " ".join(words)
 
 
@@ -517,11 +575,13 @@ def changes(there: Mapping[tuple[str, str], Server], node: Node) -> list[Change]
             before = added
         if server.ready and not before.ready:
             found.append(Change(f"set server {name} state ready", key, server))
-    return found + list(_departures(there, wanted))
+    return found + list(_departures(there, wanted, pools))
 
 
 def _departures(
-    there: Mapping[tuple[str, str], Server], wanted: Mapping[tuple[str, str], Server]
+    there: Mapping[tuple[str, str], Server],
+    wanted: Mapping[tuple[str, str], Server],
+    pools: Mapping[str, Pool],
 ) -> Iterable[Change]:
     for key, before in there.items():
         name = "/".join(key)
@@ -530,6 +590,8 @@ def _departures(
         # Not `drain`: that would go on serving clients that come with its cookie.
         if before.ready and not (after and after.ready):
             yield Change(f"set server {name} state maint", key, rest)
-        if after is None:
+        ill = before.ready and after is not None and after.cut
+        if ill or (after is None and pools[key[0]].cuts):
             yield Change(f"shutdown sessions server {name}", key, rest)
+        if after is None:
             yield Change(f"del server {name}", key, None, "Server deleted.")

@@ -12,7 +12,7 @@ from moto.elbv2.ssl_policies import SSL_POLICIES
 
 from lab import haproxy
 from lab.elb import logs
-from lab.elb.rules import BALANCER_ATTRIBUTES, groups_of, priority_of, rule_of
+from lab.elb.rules import balancer_attributes, groups_of, priority_of, rule_of
 from lab.hosts import Event
 
 
@@ -46,13 +46,15 @@ class BalancerNode:
     """What stands in one subnet for a load balancer.
 
     joined: it has seen all targets once; until then it serves nobody while others do. passing: to
-    which targets, by group and name in the data plane, it really passes on requests.
+    which targets, by group and name in the data plane, it really passes on requests. allocation:
+    of its Elastic IP, if it has one.
     """
 
-    def __init__(self, subnet: Any, interface: Any) -> None:
+    def __init__(self, subnet: Any, interface: Any, allocation: str | None = None) -> None:
         self.key = "lb-" + secrets.token_hex(9)[:17]
         self.subnet = subnet
         self.interface = interface
+        self.allocation = allocation
         self.state = NodeState.STARTING
         self.joined = False
         self.passing: frozenset[tuple[str, str]] = frozenset()
@@ -66,6 +68,11 @@ class BalancerNode:
     def address(self) -> str:
         """Where clients reach it."""
         return str(self.interface.public_ip or self.interface.private_ip_address)
+
+    @property
+    def open(self) -> bool:
+        """Say whether it has no security groups, so that all may come."""
+        return not self.interface._group_set
 
     @property
     def zone(self) -> str:
@@ -90,7 +97,29 @@ class LabLoadBalancer(models.FakeLoadBalancer):
         self.nodes: list[BalancerNode] = []
         self.entries: dict[Place, list[str]] = {}
         self.was_active = False
-        self.attrs = {key: a.default for key, a in BALANCER_ATTRIBUTES.items()}
+        self.attrs = {key: a.default for key, a in balancer_attributes(self.type).items()}
+
+    @property
+    def allocations(self) -> dict[str, str]:
+        """The Elastic IPs of its nodes, by subnet."""
+        return {node.subnet.id: node.allocation for node in self.nodes if node.allocation}
+
+    @property
+    def network(self) -> bool:
+        """Say whether it passes on connections instead of requests."""
+        return self.type == "network"
+
+    @property
+    def availability_zones(self) -> Any:
+        """Its zones; of a network load balancer with the addresses of one's own choice."""
+        zones: list[Any] = [models.AvailabilityZone(subnet) for subnet in self.subnets]
+        for zone in zones:
+            for node in self.nodes:
+                if node.subnet.id == zone.subnet_id and node.allocation:
+                    zone.load_balancer_addresses = [
+                        {"IpAddress": node.address, "AllocationId": node.allocation}
+                    ]
+        return zones
 
     def activate(self) -> None:
         """Do nothing: it is active when its nodes are."""
@@ -173,7 +202,7 @@ class LabLoadBalancer(models.FakeLoadBalancer):
             listener.rules.values(),
             key=lambda rule: (rule.priority == "default", priority_of(rule)),
         )
-        secure = listener.protocol == "HTTPS"
+        secure = listener.protocol in ("HTTPS", "TLS")
         certificates = tuple(filter(None, map(backend.pem, listener.certificates)))
         if secure and not certificates:
             return None
@@ -185,9 +214,12 @@ class LabLoadBalancer(models.FakeLoadBalancer):
             rules=tuple(rule_of(rule, pools) for rule in rules),
             certificates=certificates if secure else (),
             tls=(min(modern), max(modern)) if modern else ("TLSv1.2", "TLSv1.3"),
+            tcp=self.network,
         )
 
     def _behaviour(self) -> haproxy.Behaviour:
+        if self.network:
+            return haproxy.Behaviour()
         http = "routing.http."
 
         def on(name: str) -> bool:

@@ -11,7 +11,14 @@ from moto.elbv2 import models
 
 from lab import haproxy
 from lab.elb.health import NOT_REGISTERED, Health, Situation, View, chosen, health
-from lab.elb.rules import CROSS_ZONE, GROUP_ATTRIBUTES
+from lab.elb.rules import (
+    CROSS_ZONE,
+    CUT_DRAINED,
+    CUT_UNHEALTHY,
+    PROXY,
+    group_attributes,
+    is_network,
+)
 
 Key = tuple[str, int]
 
@@ -52,7 +59,11 @@ class LabTargetGroup(models.FakeTargetGroup):
 
     def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, *args, **kwargs)
-        self.attributes: Any = {key: a.default for key, a in GROUP_ATTRIBUTES.items()}
+        self.attributes: Any = {
+            key: attribute.default for key, attribute in group_attributes(self.protocol).items()
+        }
+        if self.health_check_protocol == "TCP":
+            self.matcher: Any = None
         self.registered: dict[Key, Target] = {}
         self.asked: dict[str, Any] = {}
 
@@ -75,6 +86,11 @@ class LabTargetGroup(models.FakeTargetGroup):
         """The load balancer that uses the group, if there is one."""
         backend: Any = models.elbv2_backends[self.account_id][self.region_name]
         return next((backend.load_balancers[arn] for arn in self.load_balancer_arns), None)
+
+    @property
+    def network(self) -> bool:
+        """Say whether it is of network load balancers."""
+        return is_network(self.protocol)
 
     @property
     def pool(self) -> str:
@@ -217,6 +233,22 @@ class LabTargetGroup(models.FakeTargetGroup):
         ready = chosen(
             {t.name: t.views.get(node.key, View()).state for t in usable if self.reaches(node, t)}
         )
+        cut = self.attributes.get(CUT_UNHEALTHY) == "true"
+        servers = tuple(
+            haproxy.Server(
+                target.name,
+                address,
+                target.port,
+                ready=target.name in ready,
+                cut=cut and ill(target, node) and target.name not in ready,
+            )
+            for target in self.registered.values()
+            if target.name in live or target.until is not None
+            if (address := self.address(target)) is not None
+        )
+        return self._network_pool(servers) if self.network else self._pool(servers)
+
+    def _pool(self, servers: tuple[haproxy.Server, ...]) -> haproxy.Pool:
         attributes = self.attributes
         sticky = attributes["stickiness.enabled"] == "true"
         seconds = int(attributes["stickiness.lb_cookie.duration_seconds"])
@@ -226,12 +258,19 @@ class LabTargetGroup(models.FakeTargetGroup):
             algorithm=attributes["load_balancing.algorithm.type"],
             sticky=seconds if sticky else 0,
             slow_start=int(attributes["slow_start.duration_seconds"]),
-            servers=tuple(
-                haproxy.Server(target.name, address, target.port, target.name in ready)
-                for target in self.registered.values()
-                if target.name in live or target.until is not None
-                if (address := self.address(target)) is not None
-            ),
+            servers=servers,
+        )
+
+    def _network_pool(self, servers: tuple[haproxy.Server, ...]) -> haproxy.Pool:
+        sticky = self.attributes["stickiness.enabled"] == "true"
+        return haproxy.Pool(
+            name=self.pool,
+            secure=self.protocol == "TLS",
+            algorithm="source_ip" if sticky else "flow_hash",
+            tcp=True,
+            proxy=self.attributes[PROXY] == "true",
+            cuts=self.attributes[CUT_DRAINED] == "true",
+            servers=servers,
         )
 
     def health_port(self, target: Target | Key) -> int:
@@ -243,6 +282,11 @@ class LabTargetGroup(models.FakeTargetGroup):
     @property
     def _ec2(self) -> Any:
         return ec2_backends[self.account_id][self.region_name]
+
+
+def ill(target: Target, node: Any) -> bool:
+    """Say whether a node has seen that a target is unhealthy."""
+    return target.until is None and target.views.get(node.key, View()).state == "unhealthy"
 
 
 def keys(group: LabTargetGroup, targets: Iterable[dict[str, Any]]) -> list[Key]:
