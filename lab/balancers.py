@@ -351,8 +351,12 @@ class Balancers:
 
     def _applied(self, key: str, plan: haproxy.Node) -> None:
         with self._lock:
+            before = elb.endpoints()
             for backend in elb.backends():
                 backend.applied(key, plan)
+            moved = elb.endpoints() != before
+        if moved:
+            self._changed()
 
     def _works(self, key: str, works: bool) -> None:
         log.info("%s %s", key, "serves" if works else "does not answer")

@@ -83,13 +83,17 @@ _ANY_IN_QUERY = {"*": "[^&]*", "?": "[^&]"}
 
 @dataclass(frozen=True)
 class Server:
-    """A target. ready: it gets requests. cut: if not, what is under way with it ends as well."""
+    """A target. ready: it gets requests. cut: if not, what is under way with it ends as well.
+
+    registration: which one of its registrations this is.
+    """
 
     name: str
     address: str
     port: int
     ready: bool = True
     cut: bool = False
+    registration: int = 0
 
     @property
     def cookie(self) -> str:

@@ -542,7 +542,11 @@ class LabELBv2Backend(Delivery):
         for balancer in self.load_balancers.values():
             for node in balancer.nodes:
                 if node.key == key:
-                    node.passing = frozenset(k for k, s in plan.servers.items() if s.ready)
+                    node.passing = frozenset(
+                        (pool, name, server.registration)
+                        for (pool, name), server in plan.servers.items()
+                        if server.ready
+                    )
 
     def judge(self, job: Job, outcome: Outcome) -> bool:
         """Take up how a check ended; say whether the target's state is another now."""

@@ -46,8 +46,8 @@ class BalancerNode:
     """What stands in one subnet for a load balancer.
 
     joined: it has seen all targets once; until then it serves nobody while others do. passing: to
-    which targets, by group and name in the data plane, it really passes on requests. allocation:
-    of its Elastic IP, if it has one.
+    which targets, by group, name in the data plane and registration, it really passes on requests.
+    allocation: of its Elastic IP, if it has one.
     """
 
     def __init__(self, subnet: Any, interface: Any, allocation: str | None = None) -> None:
@@ -57,7 +57,7 @@ class BalancerNode:
         self.allocation = allocation
         self.state = NodeState.STARTING
         self.joined = False
-        self.passing: frozenset[tuple[str, str]] = frozenset()
+        self.passing: frozenset[tuple[str, str, int]] = frozenset()
 
     @property
     def works(self) -> bool:

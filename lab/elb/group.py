@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from lab.elb.rules import (
 )
 
 Key = tuple[str, int]
+_registrations = itertools.count(1)
 
 
 class Target:
@@ -37,6 +39,7 @@ class Target:
         self.before: dict[str, View] = {}
         self.due: dict[str, float] = {}
         self.until: float | None = None
+        self.registration = next(_registrations)
 
     @property
     def key(self) -> Key:
@@ -158,9 +161,9 @@ class LabTargetGroup(models.FakeTargetGroup):
         return self.cross_zone or self.zone(target) in (None, node.zone)
 
     def serves(self, node: Any) -> bool:
-        """Say whether a node has seen a healthy target that it may pass on requests to."""
+        """Say whether a node passes on requests to a target that it has seen to be healthy."""
         return any(
-            target.views.get(node.key, View()).state == "healthy" and self.reaches(node, target)
+            self.reaches(node, target) and self.seen(target, node).state == "healthy"
             for target in self.usable()
         )
 
@@ -212,7 +215,8 @@ class LabTargetGroup(models.FakeTargetGroup):
     def seen(self, target: Target, node: Any) -> View:
         """Return a node's view of a target, but healthy only once it gets requests."""
         view = target.views.get(node.key, View())
-        if view.state == "healthy" and (self.pool, target.name) not in node.passing:
+        passing = (self.pool, target.name, target.registration) in node.passing
+        if view.state == "healthy" and not passing:
             return target.before.get(node.key, view)
         return view
 
@@ -241,6 +245,7 @@ class LabTargetGroup(models.FakeTargetGroup):
                 target.port,
                 ready=target.name in ready,
                 cut=cut and ill(target, node) and target.name not in ready,
+                registration=target.registration,
             )
             for target in self.registered.values()
             if target.name in live or target.until is not None

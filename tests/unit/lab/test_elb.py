@@ -625,6 +625,21 @@ def test_a_target_is_healthy_once_it_really_gets_requests(world: World) -> None:
     assert world.health(group)[second] == HEALTHY
 
 
+def test_a_target_that_comes_back_is_healthy_once_it_gets_requests_again(world: World) -> None:
+    """What a node did with its last registration says nothing of this one."""
+    _, group = world.stand()
+    host = world.hosts[0]
+    world.register(group, host)
+    world.balancers.check(PASSED)
+    world.balancers.follows = False
+    world.deregister(group, host)
+    world.register(group, host)
+    world.balancers.check(PASSED)
+    assert world.health(group) == {host: CHECKING}
+    world.balancers.follow()
+    assert world.health(group) == {host: HEALTHY}
+
+
 def test_registering_again_changes_nothing(world: World) -> None:
     _, group = world.stand()
     world.register(group, world.hosts[0])
