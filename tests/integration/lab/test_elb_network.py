@@ -170,9 +170,9 @@ class Front:
         finally:
             put({key: before[key] for key in values})
 
-    def resolve(self, zone: str = "") -> set[str]:
+    def resolve(self, zone: str = "", of: str = "") -> set[str]:
         """Ask the lab's names."""
-        question = DNSRecord.question(zone + self.name)
+        question = DNSRecord.question(zone + (of or self.name))
         answer = question.send(self.aws.settings.address, 53, timeout=5)
         return {str(record.rdata) for record in DNSRecord.parse(answer).rr}
 
@@ -314,6 +314,41 @@ def test_tls_ends_at_the_load_balancer(front: Front) -> None:
         answer = talk.ask("secret")
         assert answer is not None
         assert answer["heard"] == "secret"
+
+
+def test_without_security_groups_all_may_come(front: Front) -> None:
+    found = front.api.create_load_balancer(
+        Name="open", Type="network", Subnets=[front.aws.public_subnet]
+    )["LoadBalancers"][0]
+    group = front.api.create_target_group(
+        Name="open", Protocol="TCP", Port=9000, VpcId=front.aws.vpc, HealthCheckPort="9001",
+        HealthCheckIntervalSeconds=5, HealthCheckTimeoutSeconds=2,
+    )["TargetGroups"][0]["TargetGroupArn"]  # fmt: skip
+    front.api.create_listener(
+        LoadBalancerArn=found["LoadBalancerArn"],
+        Protocol="TCP",
+        Port=8000,
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
+    )
+    [address] = front.resolve(of=found["DNSName"])
+    eventually(lambda: opens(address, 8000), 60)
+    target = [{"Id": front.boxes[0].id}]
+    front.api.register_targets(TargetGroupArn=group, Targets=target)
+
+    def health() -> tuple[str, str]:
+        said = front.api.describe_target_health(TargetGroupArn=group, Targets=target)
+        found = said["TargetHealthDescriptions"][0]["TargetHealth"]
+        return found["State"], found.get("Reason", "")
+
+    # The target's own groups hold nevertheless, for the node's address.
+    eventually(lambda: health() == ("unhealthy", "Target.Timeout"), 60)
+    web = front.boxes[0].describe()["SecurityGroups"]
+    for port in (9000, 9001):
+        front.aws.allow(web[0]["GroupId"], port, "10.77.0.0/24")
+    eventually(lambda: health()[0] == "healthy", 60)
+    with Talk(address, 8000) as talk:
+        assert (talk.ask() or {}).get("host") == host_of(front.boxes[0])
+    front.api.delete_load_balancer(LoadBalancerArn=found["LoadBalancerArn"])
 
 
 def test_its_addresses_are_free_once_it_is_gone(front: Front) -> None:
