@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from lab import elb, haproxy, image
@@ -35,6 +37,7 @@ _PATIENCE = 3.0  # seconds for an answer of HAProxy, after which its node counts
 _RELOAD = 30.0  # seconds
 _ROUND = 0.5  # seconds between two looks at a node that nobody asked for
 _BEAT = 0.25  # seconds between two looks at what is due
+_BACKLOG = Path("/proc/sys/net/unix/max_dgram_qlen")  # of the region's namespace
 _PROBES = 32  # health checks at the same time
 
 
@@ -51,8 +54,43 @@ def build(settings: Settings, say: Callable[[str], None]) -> str:
     return tag
 
 
+class Lines:
+    """What a node's HAProxy writes of requests, until somebody takes it."""
+
+    def __init__(self, path: Path) -> None:
+        # A burst must find room: the kernel's own limit is ten datagrams.
+        with suppress(OSError):
+            _BACKLOG.write_text("4096")
+        self._found: list[bytes] = []
+        self._lock = threading.Lock()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        path.chmod(0o666)  # HAProxy is nobody of consequence in its container
+        threading.Thread(target=self._read, name=f"log-{path.parent.name}", daemon=True).start()
+
+    def take(self) -> list[bytes]:
+        """Return what came since the last time."""
+        with self._lock:
+            found, self._found = self._found, []
+        return found
+
+    def close(self) -> None:
+        """Hear no more."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while line := self._socket.recv(65536):
+                with self._lock:
+                    self._found.append(line)
+
+
 class Node(Host):
     """One container with HAProxy in it."""
+
+    lines: Lines | None = None
 
     def __init__(self, plan: Plan, settings: Settings, report: Report) -> None:
         super().__init__(plan, settings, report)
@@ -66,12 +104,16 @@ class Node(Host):
         return self.process() is not None
 
     def _create(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True)
+        self.folder.mkdir(parents=True)
+        self.folder.chmod(0o711)  # to the socket for logs; its files are the owner's alone
+        self.lines = Lines(self.folder / haproxy.LOG_SOCKET)
         self.write(haproxy.files(haproxy.Node()))
         super()._create()
 
     def _clean(self) -> None:
         super()._clean()
+        if self.lines:
+            self.lines.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- its HAProxy
@@ -239,6 +281,7 @@ class Balancers:
         self._changed = changed
         self._nodes: dict[str, Node] = {}
         self._pilots: dict[str, Pilot] = {}
+        self._next_delivery = self._end_of(time.time())
         self._probes = ThreadPoolExecutor(_PROBES, thread_name_prefix="probe")
 
     def start(self) -> None:
@@ -308,8 +351,12 @@ class Balancers:
 
     def _applied(self, key: str, plan: haproxy.Node) -> None:
         with self._lock:
+            before = elb.endpoints()
             for backend in elb.backends():
                 backend.applied(key, plan)
+            moved = elb.endpoints() != before
+        if moved:
+            self._changed()
 
     def _works(self, key: str, works: bool) -> None:
         log.info("%s %s", key, "serves" if works else "does not answer")
@@ -324,35 +371,61 @@ class Balancers:
         while True:
             try:
                 self._look()
+                self._collect()
             except Exception:
-                log.exception("health checks stumbled")
+                log.exception("health checks or access logs stumbled")
             time.sleep(_BEAT)
 
     def _look(self) -> None:
         with self._lock:
             now = self.now()
-            before = _joined()
+            before = elb.endpoints()
             for backend in elb.backends():
                 backend.tick(now)
             jobs = [(backend, job) for backend in elb.backends() for job in backend.due(now)]
-            after = _joined()
+            after = elb.endpoints()
         for backend, job in jobs:
             self._probes.submit(self._check, backend, job)
         if before != after:
             self._changed()
+
+    # --- access logs
+    def _collect(self) -> None:
+        found = {
+            key: lines
+            for key, node in list(self._nodes.items())
+            if node.lines and (lines := node.lines.take())
+        }
+        now = time.time()
+        due = now >= self._next_delivery
+        if not found and not due:
+            return
+        with self._lock:
+            for backend in elb.backends():
+                for key, lines in found.items():
+                    backend.note(key, lines)
+                if due:
+                    backend.deliver(datetime.fromtimestamp(self._next_delivery, UTC))
+        if due:
+            self._next_delivery = self._end_of(now)
+
+    def _end_of(self, now: float) -> float:
+        """Return when the time ends that the next files are about."""
+        interval = self._settings.elb_log_interval
+        return (now // interval + 1) * interval
 
     def _check(self, backend: Any, job: elb.Job) -> None:
         outcome = probe(Link(self._settings, job.node), job.address, job.port, job.check)
         if outcome is None:
             return
         with self._lock:
+            before = elb.endpoints()
             changed = backend.judge(job, outcome)
+            moved = elb.endpoints() != before
+        if moved:
+            self._changed()
         if changed:
             log.info("%s sees %s: %s", job.node, job.target.name, outcome.description or "well")
             pilot = self._pilots.get(job.node)
             if pilot:
                 pilot.wake()
-
-
-def _joined() -> set[str]:
-    return {node.key for node in elb.nodes() if node.joined}

@@ -48,8 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         subnet = options.subnet or lifecycle.subnet_of(options.name) or DEFAULT_SUBNET
         background = getattr(options, "background", False)
-        delays = [getattr(options, name, 0.0) for name in ("rds_delay", "rds_failover_delay")]
-        settings = Settings.of(options.name, subnet, options.hosts_file, background, *delays)
+        settings = Settings.of(
+            options.name,
+            subnet,
+            options.hosts_file,
+            background,
+            getattr(options, "rds_delay", 0.0),
+            getattr(options, "rds_failover_delay", 0.0),
+            getattr(options, "elb_log_interval", Settings.elb_log_interval),
+        )
         _VERBS[options.verb](settings, options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -196,6 +203,13 @@ def _parser() -> argparse.ArgumentParser:
         default=float(os.environ.get("ASCENT_LAB_RDS_FAILOVER_DELAY", "0")),
         metavar="SECONDS",
         help="a failover takes so much longer than its real work; AWS says 60 to 120 s in all",
+    )
+    up.add_argument(
+        "--elb-log-interval",
+        type=float,
+        default=float(os.environ.get("ASCENT_LAB_ELB_LOG_INTERVAL", Settings.elb_log_interval)),
+        metavar="SECONDS",
+        help="between two files of a load balancer's access log; AWS writes one in 300",
     )
     down = verbs.add_parser("down", parents=[common], help="stop it; nothing stays behind")
     down.add_argument("--image", action="store_true", help="remove the host image as well")

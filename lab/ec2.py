@@ -429,6 +429,9 @@ class LabEC2Backend(EC2Backend):
             raise EC2ClientError(
                 "IncorrectInstanceState", f"The instance '{instance.id}' is not in a valid state."
             )
+        for held in self.addresses:
+            if held.public_ip == address or held.allocation_id == allocation_id:
+                self._check_mine(held)
         nic: Any = eni or (instance.nics[0] if instance else None)
         before: dict[str, Any] = {a.public_ip: a.eni for a in self.addresses if a.eni}
         result: Any = super().associate_address(instance, eni, address, allocation_id, reassociate)
@@ -444,6 +447,23 @@ class LabEC2Backend(EC2Backend):
             nic.public_ip = result.public_ip
             result.instance = nic.instance
         return result
+
+    def disassociate_address(
+        self, address: str | None = None, association_id: str | None = None
+    ) -> None:
+        """Take an Elastic IP from its interface, unless it is a load balancer's."""
+        for held in self.addresses:
+            if held.public_ip == address or (
+                association_id and held.association_id == association_id
+            ):
+                self._check_mine(held)
+        super().disassociate_address(address, association_id)
+
+    def _check_mine(self, address: Any) -> None:
+        if address.eni is not None and address.eni.requester_managed:
+            raise EC2ClientError(
+                "AuthFailure", "You do not have permission to access the specified resource."
+            )
 
     def _keep_elastic_address(self, instance: Any) -> None:
         addresses: list[Any] = self.addresses

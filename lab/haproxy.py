@@ -28,24 +28,72 @@ _ALGORITHMS = {
     "round_robin": "roundrobin",
     "least_outstanding_requests": "leastconn",
     "weighted_random": "random",
+    # A network load balancer chooses by a hash that each connection has a new one of.
+    "flow_hash": "random(1)",
+    "source_ip": "source",
 }
 # A load balancer waits so many seconds for a target's answer to its greeting (Application Load
 # Balancers user guide, "Troubleshoot your Application Load Balancers", HTTP 504).
 _CONNECT = 10
+# A network load balancer forgets a connection that is idle so many seconds (Network Load Balancers
+# user guide, "Connection idle timeout").
+_IDLE = 350
 # HAProxy writes names of headers small; these as a load balancer writes them.
 _HEADERS = ("X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
+# What is written of each request, if logs are wanted: JSON, one datagram each, to a socket beside
+# the configuration (`lab.elb.logs` reads it). Times in ms are -1 where it did not come to that.
+LOG_SOCKET = "log.sock"
+LOG = {
+    "now": "[date(0,us)]",
+    "born": "[request_date(us)]",
+    "client": "[src]",
+    "client_port": "[src_port]",
+    "address": "[dst]",
+    "port": "[dst_port]",
+    "target": "si",
+    "target_port": "sp",
+    "target_status": "[server_status]",
+    "received_ms": "TR",
+    "queued_ms": "Tw",
+    "connected_ms": "Tc",
+    "answered_ms": "Tr",
+    "status": "ST",
+    "state": "ts",
+    "received": "U",
+    "sent": "B",
+    "method": "HM",
+    "uri": "[var(txn.uri)]",
+    "version": "HV",
+    "host": "[var(txn.host)]",
+    "agent": "[var(txn.agent)]",
+    "trace": "[var(txn.trace)]",
+    "cipher": "[ssl_fc_cipher]",
+    "tls": "[ssl_fc_protocol]",
+    "sni": "[ssl_fc_sni]",
+    "certificate": "[ssl_f_sha1,hex]",
+    "resumed": "[ssl_fc_is_resumed]",
+    "pool": "b",
+    "priority": "[var(txn.priority)]",
+    "location": "[var(txn.location)]",
+    "connection": "[var(sess.connection)]",
+}
 _ANY = {"*": ".*", "?": "."}
 _ANY_IN_QUERY = {"*": "[^&]*", "?": "[^&]"}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A target. ready: it gets requests."""
+    """A target. ready: it gets requests. cut: if not, what is under way with it ends as well.
+
+    registration: which one of its registrations this is.
+    """
 
     name: str
     address: str
     port: int
     ready: bool = True
+    cut: bool = False
+    registration: int = 0
 
     @property
     def cookie(self) -> str:
@@ -55,7 +103,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Pool:
-    """A target group. Times in seconds, 0 is never."""
+    """A target group. Times in seconds, 0 is never.
+
+    tcp: it gets connections instead of requests. proxy: it is told of the client in a header of the
+    proxy protocol. cuts: what is under way with a target ends when it goes.
+    """
 
     name: str
     secure: bool = False
@@ -63,6 +115,9 @@ class Pool:
     sticky: int = 0
     slow_start: int = 0
     servers: tuple[Server, ...] = ()
+    tcp: bool = False
+    proxy: bool = False
+    cuts: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,10 +162,11 @@ class Redirect:
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done with a request that fulfils all conditions."""
+    """What is done with a request that fulfils all conditions. priority: as logs name it."""
 
     conditions: tuple[Condition, ...]
     action: Forward | Fixed | Redirect
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,18 +174,20 @@ class Listener:
     """A port and its rules; the first that fits decides, and the last fits always.
 
     certificates: PEM of key and chain; the first is for clients that name no other. Without any
-    the listener speaks HTTP. tls: the least and the highest version.
+    the listener speaks HTTP, or nothing of its own. tls: the least and the highest version. tcp: it
+    passes on connections to the one group of its one rule.
     """
 
     port: int
     rules: tuple[Rule, ...]
     certificates: tuple[str, ...] = ()
     tls: tuple[str, str] = ("TLSv1.2", "TLSv1.3")
+    tcp: bool = False
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The load balancer's attributes. Times in seconds."""
+    """The load balancer's attributes. Times in seconds. logs: what requests come is noted."""
 
     idle: int = 60
     http2: bool = True
@@ -137,6 +195,7 @@ class Behaviour:
     client_port: bool = False
     drop_invalid: bool = False
     tls_headers: bool = False
+    logs: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,21 +267,61 @@ def _configuration(node: Node) -> Iterator[str]:
     # Without any HAProxy would not start.
     yield from ("frontend alive", f"  bind unix@{FOLDER}/alive.sock mode 600")
     for listener in node.listeners:
-        yield from _frontend(listener, behaviour)
+        if not listener.tcp:
+            yield from _frontend(listener, behaviour)
     for pool in node.pools:
-        yield from _backend(pool)
+        if not pool.tcp:
+            yield from _backend(pool)
+    yield from _connections(node)
+
+
+def _connections(node: Node) -> Iterator[str]:
+    """Yield what passes on connections."""
+    listeners = [listener for listener in node.listeners if listener.tcp]
+    pools = [pool for pool in node.pools if pool.tcp]
+    if not listeners and not pools:
+        return
+    yield from (
+        "defaults",
+        "  mode tcp",
+        "  log global",
+        "  retries 0",
+        f"  timeout connect {_CONNECT}s",
+        f"  timeout queue {_CONNECT}s",
+        f"  timeout client {_IDLE}s",
+        f"  timeout server {_IDLE}s",
+    )
+    for listener in listeners:
+        yield f"frontend listener-{listener.port}"
+        yield _bind(listener, "")
+        for rule in listener.rules:
+            if isinstance(rule.action, Forward):
+                for name, _ in rule.action.pools:
+                    yield f"  default_backend {name}"
+    for pool in pools:
+        yield f"backend {pool.name}"
+        yield f"  balance {_ALGORITHMS[pool.algorithm]}"
+        if pool.algorithm == "source_ip":
+            yield "  hash-type consistent"
+        yield from _servers(pool)
+
+
+def _bind(listener: Listener, more: str) -> str:
+    if not listener.certificates:
+        return f"  bind :{listener.port}"
+    least, most = listener.tls
+    crts = " ".join(f"crt {FOLDER}/{_name('pem', pem)}" for pem in listener.certificates)
+    return f"  bind :{listener.port} ssl {crts}{more} ssl-min-ver {least} ssl-max-ver {most}"
 
 
 def _frontend(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
     yield f"frontend listener-{listener.port}"
-    secure = ""
-    if listener.certificates:
-        least, most = listener.tls
-        crts = " ".join(f"crt {FOLDER}/{_name('pem', pem)}" for pem in listener.certificates)
-        protocols = "h2,http/1.1" if behaviour.http2 else "http/1.1"
-        secure = f" ssl {crts} alpn {protocols} ssl-min-ver {least} ssl-max-ver {most}"
-    yield f"  bind :{listener.port}{secure}"
+    yield _bind(listener, f" alpn {'h2,http/1.1' if behaviour.http2 else 'http/1.1'}")
+    if behaviour.logs:
+        yield from _log()
     yield from _headers(listener, behaviour)
+    if behaviour.logs:
+        yield "  http-request set-var(txn.trace) req.hdr(X-Amzn-Trace-Id)"
     for number, rule in enumerate(listener.rules):
         names = []
         for index, condition in enumerate(rule.conditions):
@@ -230,6 +329,11 @@ def _frontend(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
             yield f"  acl {names[-1]} {_match(condition)}"
         first = "!{ var(txn.rule) -m found }"
         yield f"  http-request set-var(txn.rule) int({number}) if {' '.join((first, *names))}"
+        if behaviour.logs:
+            yield (
+                f"  http-request set-var(txn.priority) int({rule.priority})"
+                f" if {{ var(txn.rule) -m int {number} }}"
+            )
     deeds = [
         line
         for number, rule in enumerate(listener.rules)
@@ -237,6 +341,18 @@ def _frontend(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
     ]
     # HAProxy chooses the group after all else, and warns who writes it otherwise.
     yield from sorted(deeds, key=lambda line: line.startswith("  use_backend"))
+
+
+def _log() -> Iterator[str]:
+    said = " ".join(f"%({name}){what}" for name, what in LOG.items())
+    yield f"  log {FOLDER}/{LOG_SOCKET} len 32768 format raw local0 info"
+    yield f"  log-format '%{{+json}}o {said}'"
+    yield "  option dontlognull"
+    yield "  tcp-request session set-var(sess.connection) uuid(4)"
+    yield "  http-request set-var(txn.uri) pathq"
+    yield "  http-request set-var(txn.host) req.hdr(host)"
+    yield "  http-request set-var(txn.agent) req.fhdr(User-Agent)"
+    yield "  http-after-response set-var(txn.location) res.hdr(Location)"
 
 
 def _headers(listener: Listener, behaviour: Behaviour) -> Iterator[str]:
@@ -368,6 +484,10 @@ def _backend(pool: Pool) -> Iterator[str]:
         "  http-after-response set-status 504 reason 'Gateway Time-out'"
         " if { txn.sess_term_state sC }"
     )
+    yield from _servers(pool)
+
+
+def _servers(pool: Pool) -> Iterator[str]:
     for server in pool.servers:
         state = "" if server.ready else " disabled"
         yield f"  server {server.name} {_arguments(pool, server)}{state}"
@@ -381,6 +501,8 @@ def _arguments(pool: Pool, server: Server) -> str:
         words.append(f"slowstart {pool.slow_start}s")
     if pool.secure:
         words.append("ssl verify none")
+    if pool.proxy:
+        words.append("send-proxy-v2")
     return " ".join(words)
 
 
@@ -457,11 +579,13 @@ def changes(there: Mapping[tuple[str, str], Server], node: Node) -> list[Change]
             before = added
         if server.ready and not before.ready:
             found.append(Change(f"set server {name} state ready", key, server))
-    return found + list(_departures(there, wanted))
+    return found + list(_departures(there, wanted, pools))
 
 
 def _departures(
-    there: Mapping[tuple[str, str], Server], wanted: Mapping[tuple[str, str], Server]
+    there: Mapping[tuple[str, str], Server],
+    wanted: Mapping[tuple[str, str], Server],
+    pools: Mapping[str, Pool],
 ) -> Iterable[Change]:
     for key, before in there.items():
         name = "/".join(key)
@@ -470,6 +594,8 @@ def _departures(
         # Not `drain`: that would go on serving clients that come with its cookie.
         if before.ready and not (after and after.ready):
             yield Change(f"set server {name} state maint", key, rest)
-        if after is None:
+        ill = before.ready and after is not None and after.cut
+        if ill or (after is None and pools[key[0]].cuts):
             yield Change(f"shutdown sessions server {name}", key, rest)
+        if after is None:
             yield Change(f"del server {name}", key, None, "Server deleted.")

@@ -46,6 +46,7 @@ class Server:
                 *(["background"] if settings.background else []),
                 f"rds-delay={settings.rds_delay}",
                 f"rds-failover-delay={settings.rds_failover_delay}",
+                f"elb-log-interval={settings.elb_log_interval}",
             ),
             output=settings.log,
             env={"PYTHONPATH": str(_HERE), "PYTHONUNBUFFERED": "1"},

@@ -26,8 +26,9 @@ _INTERNAL = re.compile(r"ip-(\d+)-(\d+)-(\d+)-(\d+)\.(?:ec2|[a-z0-9-]+\.compute)
 _PUBLIC = re.compile(
     r"ec2-(\d+)-(\d+)-(\d+)-(\d+)\.(?:compute-1|[a-z0-9-]+\.compute)\.amazonaws\.com"
 )
-_DATABASES, _BALANCERS = ".rds.amazonaws.com", ".elb.amazonaws.com"
-_ENDPOINTS = (_DATABASES, _BALANCERS)
+# Names of databases, of application and of network load balancers.
+_DATABASES = re.compile(r".+\.rds\.amazonaws\.com")
+_BALANCERS = re.compile(r".+\.elb\.([a-z0-9-]+\.)?amazonaws\.com")
 _DUALSTACK = "dualstack."  # a prefix of load balancers' names; here it stands for the same
 _TTL_EC2 = 60
 _TTL_RDS = 5
@@ -121,7 +122,7 @@ def lookup(
             if alias is None:
                 records += [(owner, kind, r.ttl, value) for r in exact for value in r.values]
                 return Answer(tuple(records), zone=zone)
-            if _plain(alias).endswith(_ENDPOINTS):
+            if _is_endpoint(_plain(alias)):
                 further = endpoint(_plain(alias), kind, endpoints)
             else:
                 further = lookup(zones, alias, kind, vpc, endpoints)
@@ -142,12 +143,16 @@ def lookup(
 
 def endpoint(name: str, kind: str, endpoints: Endpoints) -> Answer:
     """Return where the name of a database or a load balancer leads now."""
-    balancer = name.endswith(_BALANCERS)
+    balancer = _BALANCERS.fullmatch(name)
     addresses = endpoints.get(name.removeprefix(_DUALSTACK) if balancer else name)
     if addresses is None:
         return Answer(code="NXDOMAIN")
     ttl = _TTL_ELB if balancer else _TTL_RDS
     return Answer(tuple((name, "A", ttl, a) for a in addresses) if kind == "A" else ())
+
+
+def _is_endpoint(name: str) -> bool:
+    return bool(_DATABASES.fullmatch(name) or _BALANCERS.fullmatch(name))
 
 
 def ec2_name(name: str, private_of: Callable[[str], str | None]) -> str | None:
@@ -254,7 +259,7 @@ class Resolver:
         found = lookup(self._zones(), name, kind, vpc, self._endpoints())
         if found is not None:
             return self._followed(found, kind)
-        if _plain(name).endswith(_ENDPOINTS):
+        if _is_endpoint(_plain(name)):
             return endpoint(_plain(name), kind, self._endpoints())
         address = ec2_name(name, lambda public: self._private_of(public, client))
         if address is not None:
@@ -272,7 +277,7 @@ class Resolver:
         """Go on where an answer's CNAME leads to the name of a database or a load balancer."""
         if kind != "CNAME" and answer.records and answer.records[-1][1] == "CNAME":
             target = _plain(answer.records[-1][3])
-            if target.endswith(_ENDPOINTS):
+            if _is_endpoint(target):
                 further = endpoint(target, kind, self._endpoints())
                 return replace(answer, records=(*answer.records, *further.records))
         return answer

@@ -32,8 +32,15 @@ def main() -> None:
     """Serve until SIGTERM."""
     _, name, subnet, *flags = sys.argv
     given = dict(flag.partition("=")[::2] for flag in flags)
-    delays = [float(given.get(key, "0")) for key in ("rds-delay", "rds-failover-delay")]
-    settings = Settings.of(name, subnet, "hosts-file" in given, "background" in given, *delays)
+    settings = Settings.of(
+        name,
+        subnet,
+        "hosts-file" in given,
+        "background" in given,
+        float(given["rds-delay"]),
+        float(given["rds-failover-delay"]),
+        float(given["elb-log-interval"]),
+    )
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

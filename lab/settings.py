@@ -33,6 +33,7 @@ class Settings:
     background: under load its hosts give way to those of other labs.
     rds_delay: seconds that a database's change of state takes in addition to its real work;
     rds_failover_delay: that a failover does.
+    elb_log_interval: seconds between two files of a load balancer's access log (AWS: 300).
     """
 
     name: str = DEFAULT_NAME
@@ -41,6 +42,7 @@ class Settings:
     background: bool = False
     rds_delay: float = 0.0
     rds_failover_delay: float = 0.0
+    elb_log_interval: float = 300.0
     cache: Path = Path("/var/lib/ascent-lab")
     run: Path = Path("/run/ascent-lab")
 
@@ -53,6 +55,7 @@ class Settings:
         background: bool = False,
         rds_delay: float = 0.0,
         rds_failover_delay: float = 0.0,
+        elb_log_interval: float = 300.0,
     ) -> Settings:
         """Check what a user typed. Raises LabError."""
         if not _NAME.fullmatch(name):
@@ -69,7 +72,19 @@ class Settings:
         for delay in (rds_delay, rds_failover_delay):
             if delay < 0:
                 raise LabError(f"A delay of {delay} seconds cannot be; use 0 or more.")
-        return cls(name, network, write_hosts_file, background, rds_delay, rds_failover_delay)
+        if elb_log_interval < 1:
+            raise LabError(
+                f"Access logs cannot be written every {elb_log_interval} seconds; use 1 or more."
+            )
+        return cls(
+            name,
+            network,
+            write_hosts_file,
+            background,
+            rds_delay,
+            rds_failover_delay,
+            elb_log_interval,
+        )
 
     # --- addresses
     @property

@@ -27,6 +27,9 @@ from lab.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# What a load balancer has that has no security groups: it lets in and sends all.
+_ALL = (Rule("-1", None, None, ("0.0.0.0/0",)),)
+OPEN = Group("sg-open", _ALL, _ALL)
 _UP = ("pending", "running", "stopping", "shutting-down")
 
 
@@ -77,8 +80,12 @@ class World:
             for server in instance.servers
         ]
         up += [(node.interface.ec2_backend, node.key, node.interface) for node in elb.nodes()]
+        opened = {node.key for node in elb.nodes() if node.open}
         for backend, key, nic in up:
             interface = _interface(self.settings, backend, key, nic)
+            if key in opened:
+                interface = replace(interface, groups=(OPEN.id,))
+                groups[OPEN.id] = OPEN
             interfaces.append(interface)
             vpcs[interface.vpc] = _vpc(backend, interface.vpc)
             resolvers.add(str(ipaddress.IPv4Network(vpcs[interface.vpc].cidrs[0])[2]))

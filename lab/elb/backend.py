@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from moto.ec2.exceptions import InvalidSubnetIdError
@@ -20,16 +21,23 @@ from moto.elbv2.exceptions import (
     ValidationError,
 )
 
-from lab.elb import rules
+from lab.elb import logs, rules
 from lab.elb.balancer import BalancerNode, LabLoadBalancer, NodeState, Physics
+from lab.elb.delivery import Delivery
 from lab.elb.group import LabTargetGroup, Target, keys
 from lab.elb.health import Check, Outcome, View
-from lab.elb.listeners import Listeners
 from lab.elb.rules import not_true
 from lab.haproxy import Node
 from lab.hosts import Event
 
 _Models: Any = models
+# How targets of a network load balancer are checked by HTTP unless the group says otherwise (API
+# reference, "CreateTargetGroup"; Network Load Balancers user guide, "Health check settings").
+_HTTP_CHECK: Mapping[str, Any] = {
+    "healthcheck_path": "/",
+    "healthcheck_timeout_seconds": 6,
+    "matcher": {"HttpCode": "200-399"},
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Job:
     check: Check
 
 
-class LabELBv2Backend(Listeners):
+class LabELBv2Backend(Delivery):
     """moto's Elastic Load Balancing whose load balancers pass on requests."""
 
     __module__ = "moto.elbv2.models"  # moto finds a backend's URLs by its module's name
@@ -73,8 +81,8 @@ class LabELBv2Backend(Listeners):
         """Create a load balancer; `provisioning` until a node serves in each of its subnets."""
         scheme = scheme or "internet-facing"
         kind = loadbalancer_type or "application"
-        if kind != "application":
-            raise not_true(f"a load balancer of the type {kind} yet: there is application")
+        if kind not in ("application", "network"):
+            raise not_true(f"a load balancer of the type {kind}: there are application and network")
         if ip_address_type != "ipv4":
             raise not_true(f"a load balancer of the address type {ip_address_type}")
         if scheme not in ("internet-facing", "internal"):
@@ -84,13 +92,15 @@ class LabELBv2Backend(Listeners):
             raise ValidationError(
                 f"Load balancer name '{name}' cannot begin with the prefix 'internal-'"
             )
-        subnets = self._subnets(subnet_ids, subnet_mappings)
-        groups = self._security_groups(subnets[0].vpc_id, security_groups)
+        allocations = self._allocations(kind, scheme, subnet_mappings)
+        subnets = self._subnets(kind, subnet_ids, subnet_mappings)
+        groups = self._security_groups(kind, subnets[0].vpc_id, security_groups)
         if known := next((b for b in self.load_balancers.values() if b.name == name), None):
             same = (
                 {s.id for s in known.subnets} == {s.id for s in subnets}
                 and set(known.security_groups) == {g.id for g in groups}
-                and known.scheme == scheme
+                and (known.scheme, known.type) == (scheme, kind)
+                and known.allocations == allocations
             )
             if same:
                 return known
@@ -98,25 +108,31 @@ class LabELBv2Backend(Listeners):
         if scheme == "internet-facing":
             self._check_gateway(subnets[0].vpc_id)
         balancer: Any = super().create_load_balancer(
-            name,
-            [g.id for g in groups],
-            [s.id for s in subnets],
-            None,
-            scheme,
-            kind,
-            ip_address_type,
-            tags,
+            name, [g.id for g in groups], [s.id for s in subnets], None, scheme, kind
         )
-        number = int(hashlib.sha256(balancer.arn.encode()).hexdigest()[:12], 16) % 10**10
-        prefix = "internal-" if scheme == "internal" else ""
-        balancer.dns_name = f"{prefix}{name}-{number}.{self.region_name}.elb.amazonaws.com"
+        self._give_name(balancer)
+        self.tagging_service.tag_resource(balancer.arn, tags)
         try:
             for subnet in subnets:
-                self._add_node(balancer, subnet, groups)
+                self._add_node(balancer, subnet, groups, allocations.get(subnet.id))
         except BaseException:
             self._delete(balancer)
             raise
         return balancer
+
+    def _give_name(self, balancer: LabLoadBalancer) -> None:
+        """Name it as AWS does; moto takes all for application load balancers."""
+        if balancer.network:
+            del self.load_balancers[balancer.arn]
+            balancer.arn = balancer.arn.replace(":loadbalancer/app/", ":loadbalancer/net/")
+            self.load_balancers[balancer.arn] = balancer
+            word = balancer.arn.rpartition("/")[2]
+            balancer.dns_name = f"{balancer.name}-{word}.elb.{self.region_name}.amazonaws.com"
+            return
+        number = int(hashlib.sha256(balancer.arn.encode()).hexdigest()[:12], 16) % 10**10
+        prefix = "internal-" if balancer.scheme == "internal" else ""
+        name = f"{prefix}{balancer.name}-{number}"
+        balancer.dns_name = f"{name}.{self.region_name}.elb.amazonaws.com"
 
     def delete_load_balancer(self, arn: str) -> None:
         """Remove a load balancer with its listeners; a missing one is no error."""
@@ -133,6 +149,7 @@ class LabELBv2Backend(Listeners):
     def _delete(self, balancer: LabLoadBalancer) -> None:
         for node in list(balancer.nodes):
             self._remove_node(balancer, node)
+        self.deliver_of(balancer, datetime.now(UTC))
         del self.load_balancers[balancer.arn]
 
     def describe_load_balancers(self, arns: list[str] | None, names: list[str] | None) -> list[Any]:
@@ -154,14 +171,21 @@ class LabELBv2Backend(Listeners):
     ) -> Any:
         """Put nodes into other subnets."""
         balancer = self._balancer(arn)
-        wanted = self._subnets(subnets, subnet_mappings)
+        wanted = self._subnets(balancer.type, subnets, subnet_mappings)
+        allocations = self._allocations(balancer.type, balancer.scheme, subnet_mappings)
         if wanted[0].vpc_id != balancer.vpc_id:
             raise ELBClientError("InvalidSubnet", "The subnets are of another VPC")
-        groups = self._security_groups(balancer.vpc_id, balancer.security_groups)
-        there = {node.subnet.id for node in balancer.nodes}
+        groups = self._security_groups(balancer.type, balancer.vpc_id, balancer.security_groups)
+        there = {node.subnet.id: node for node in balancer.nodes}
         for subnet in wanted:
-            if subnet.id not in there:
-                self._add_node(balancer, subnet, groups)
+            node = there.get(subnet.id)
+            address = allocations.get(subnet.id)
+            if node is None:
+                self._add_node(balancer, subnet, groups, address)
+            elif address not in (None, node.allocation):
+                raise InvalidConfigurationRequest(
+                    f"The address of the load balancer in the subnet '{subnet.id}' cannot change"
+                )
         kept = {subnet.id for subnet in wanted}
         for node in list(balancer.nodes):
             if node.subnet.id not in kept:
@@ -172,7 +196,13 @@ class LabELBv2Backend(Listeners):
     def set_security_groups(self, arn: str, sec_groups: list[str]) -> None:
         """Let others in."""
         balancer = self._balancer(arn)
-        groups = self._security_groups(balancer.vpc_id, sec_groups)
+        if balancer.network and not balancer.security_groups:
+            raise InvalidConfigurationRequest(
+                "A network load balancer that was created without security groups cannot get any"
+            )
+        if balancer.network and not sec_groups:
+            raise InvalidConfigurationRequest("At least one security group must be specified")
+        groups = self._security_groups(balancer.type, balancer.vpc_id, sec_groups)
         balancer.security_groups = [group.id for group in groups]
         for node in balancer.nodes:
             node.interface._group_set = groups
@@ -185,11 +215,21 @@ class LabELBv2Backend(Listeners):
 
     def modify_load_balancer_attributes(self, arn: str, attrs: dict[str, Any]) -> dict[str, Any]:
         """Change attributes."""
-        wanted = rules.check_attributes(rules.BALANCER_ATTRIBUTES, attrs, "Load balancer")
+        balancer = self._balancer(arn)
+        known = rules.balancer_attributes(balancer.type)
+        wanted = rules.check_attributes(known, attrs, "Load balancer")
+        if wanted.keys() & {logs.ENABLED, logs.BUCKET, logs.PREFIX}:
+            self.try_bucket(balancer, {**balancer.attrs, **wanted})
         return super().modify_load_balancer_attributes(arn, wanted)
 
     # --- nodes
-    def _add_node(self, balancer: LabLoadBalancer, subnet: Any, groups: list[Any]) -> None:
+    def _add_node(
+        self,
+        balancer: LabLoadBalancer,
+        subnet: Any,
+        groups: list[Any],
+        allocation: str | None = None,
+    ) -> None:
         taken = self._ec2.physics.addresses()
         name = balancer.arn.partition("loadbalancer/")[2]
         interface = self._ec2.create_network_interface(
@@ -204,9 +244,11 @@ class LabELBv2Backend(Listeners):
                 f"a load balancer with the address {interface.private_ip_address}: VPCs with the "
                 "same block cannot stand side by side"
             )
-        if balancer.scheme == "internet-facing":
+        if allocation:
+            self._ec2.associate_address(eni=interface, allocation_id=allocation)
+        elif balancer.scheme == "internet-facing":
             interface.public_ip = self._ec2.pool.take()
-        node = BalancerNode(subnet, interface)
+        node = BalancerNode(subnet, interface, allocation)
         balancer.nodes.append(node)
         self.physics.launch(node)
 
@@ -249,6 +291,10 @@ class LabELBv2Backend(Listeners):
                 return known
             raise DuplicateTargetGroupName()
         asked = {key: value for key, value in kwargs.items() if key != "tags"}
+        by_http = kwargs.get("healthcheck_protocol") in ("HTTP", "HTTPS")
+        if rules.is_network(kwargs.get("protocol")) and by_http:
+            for key, value in _HTTP_CHECK.items():
+                kwargs[key] = kwargs.get(key) or value
         group: Any = super().create_target_group(name, **kwargs)
         group.asked = asked
         try:
@@ -263,13 +309,17 @@ class LabELBv2Backend(Listeners):
         group = self._group(arn)
         if str(kwargs.get("health_check_enabled", "true")).lower() == "false":
             raise ValidationError("Health checks cannot be disabled for this target type")
-        before = dict(group.__dict__, matcher=dict(group.matcher))
+        before = dict(group.__dict__, matcher=dict(group.matcher) if group.matcher else None)
+        if group.matcher is None:
+            group.matcher = dict(_HTTP_CHECK["matcher"])
         super().modify_target_group(arn, *args, **kwargs)
         try:
             rules.check_health_settings(group)
         except ELBClientError:
             group.__dict__.update(before)
             raise
+        if group.health_check_protocol == "TCP":
+            group.matcher = None
         for target in group.registered.values():
             target.due.clear()
         return group
@@ -279,8 +329,11 @@ class LabELBv2Backend(Listeners):
     ) -> None:
         """Change attributes."""
         group = self._group(target_group_arn)
-        wanted = rules.check_attributes(rules.GROUP_ATTRIBUTES, attributes, "Target group")
+        known = rules.group_attributes(group.protocol)
+        wanted = rules.check_attributes(known, attributes, "Target group")
         rules.check_group_attributes({**group.attributes, **wanted})
+        if wanted.get(rules.CROSS_ZONE) == "false":
+            self._check_zones(group, list(group.registered.values()))
         group.attributes.update(wanted)
 
     def register_targets(self, target_group_arn: str, instances: list[Any]) -> None:
@@ -291,6 +344,8 @@ class LabELBv2Backend(Listeners):
         for _, port in wanted:
             if not 1 <= port <= 65535:
                 raise ValidationError(f"Port '{port}' must be in the range 1-65535")
+        if group.attributes[rules.CROSS_ZONE] == "false":
+            self._check_zones(group, [Target(*key) for key in wanted])
         for identifier, port in wanted:
             group.enter(Target(identifier, port))
 
@@ -344,11 +399,54 @@ class LabELBv2Backend(Listeners):
                 names = ", ".join(f"'{identifier}'" for identifier in found)
                 raise ELBClientError("InvalidTarget", f"The following targets {why}: {names}")
 
+    def _check_zones(self, group: LabTargetGroup, targets: list[Target]) -> None:
+        """Raise if targets are in no zone, which AWS calls `all`, so that each node would do."""
+        for target in targets:
+            if not group.network and group.zone(target) is None:
+                raise InvalidConfigurationRequest(
+                    f"The target '{target.id}' of the target group '{group.arn}' is in no "
+                    "Availability Zone of its VPC, so cross-zone load balancing cannot be off"
+                )
+
     # --- checks
-    def _subnets(self, ids: list[str], mappings: list[dict[str, Any]] | None) -> list[Any]:
+    def _allocations(
+        self, kind: str, scheme: str, mappings: list[dict[str, Any]] | None
+    ) -> dict[str, str]:
+        """Return the Elastic IPs that are wanted, by subnet. Raises ELBClientError."""
+        found: dict[str, str] = {}
         for mapping in mappings or []:
-            if mapping.keys() - {"SubnetId"}:
-                raise not_true("a load balancer with addresses of one's own choice")
+            chosen = mapping.keys() - {"SubnetId"}
+            if chosen and (chosen != {"AllocationId"} or kind != "network"):
+                raise not_true(
+                    f"a load balancer of the type {kind} with {', '.join(sorted(chosen))}"
+                )
+            if not chosen:
+                continue
+            if scheme != "internet-facing":
+                raise InvalidConfigurationRequest(
+                    "Elastic IP addresses can only be specified for internet-facing load balancers"
+                )
+            wanted = mapping["AllocationId"]
+            known = [a for a in self._ec2.addresses if a.allocation_id == wanted]
+            if not known:
+                raise ELBClientError(
+                    "AllocationIdNotFound", f"The allocation ID '{wanted}' does not exist"
+                )
+            mine = any(
+                node.allocation == wanted and node.subnet.id == mapping["SubnetId"]
+                for balancer in self.load_balancers.values()
+                for node in balancer.nodes
+            )
+            if (known[0].eni is not None and not mine) or wanted in found.values():
+                raise InvalidConfigurationRequest(
+                    f"The Elastic IP address of the allocation ID '{wanted}' is in use"
+                )
+            found[mapping["SubnetId"]] = wanted
+        return found
+
+    def _subnets(
+        self, kind: str, ids: list[str], mappings: list[dict[str, Any]] | None
+    ) -> list[Any]:
         wanted = [*(ids or []), *(m["SubnetId"] for m in mappings or [])]
         found = []
         for identifier in wanted:
@@ -357,7 +455,9 @@ class LabELBv2Backend(Listeners):
             except InvalidSubnetIdError:
                 raise SubnetNotFoundError() from None
         zones = [subnet.availability_zone for subnet in found]
-        if len(set(zones)) < 2:
+        if not found:
+            raise ValidationError("At least one subnet must be specified")
+        if len(set(zones)) < 2 and kind == "application":
             raise ValidationError(
                 "At least two subnets in two different Availability Zones must be specified"
             )
@@ -370,7 +470,9 @@ class LabELBv2Backend(Listeners):
             raise ELBClientError("InvalidSubnet", "All subnets must belong to the same VPC")
         return found
 
-    def _security_groups(self, vpc: str, wanted: list[str] | None) -> list[Any]:
+    def _security_groups(self, kind: str, vpc: str, wanted: list[str] | None) -> list[Any]:
+        if not wanted and kind == "network":
+            return []  # all may come
         if not wanted:
             return [self._ec2.get_default_security_group(vpc)]
         found = []
@@ -416,18 +518,16 @@ class LabELBv2Backend(Listeners):
         return all(
             target.views.get(node.key, View()).checked
             and (group.seen(target, node) is target.views[node.key])
-            for group in self._groups_of(balancer)
+            for group in balancer.target_groups
             for target in group.usable()
+            if group.reaches(node, target)
         )
-
-    def _groups_of(self, balancer: LabLoadBalancer) -> list[LabTargetGroup]:
-        return [self.target_groups[arn] for arn in balancer.groups if arn in self.target_groups]
 
     def due(self, now: float) -> Iterator[Job]:
         """Yield the health checks that are due; each is due once an interval."""
         for balancer in self.load_balancers.values():
             working = [node for node in balancer.nodes if node.works]
-            for group in self._groups_of(balancer) if working else []:
+            for group in balancer.target_groups if working else []:
                 check = rules.check_of(group)
                 for target in group.usable():
                     address = group.address(target)
@@ -442,7 +542,11 @@ class LabELBv2Backend(Listeners):
         for balancer in self.load_balancers.values():
             for node in balancer.nodes:
                 if node.key == key:
-                    node.passing = frozenset(k for k, s in plan.servers.items() if s.ready)
+                    node.passing = frozenset(
+                        (pool, name, server.registration)
+                        for (pool, name), server in plan.servers.items()
+                        if server.ready
+                    )
 
     def judge(self, job: Job, outcome: Outcome) -> bool:
         """Take up how a check ended; say whether the target's state is another now."""
@@ -486,8 +590,15 @@ def as_node(key: str) -> Node | None:
 
 
 def endpoints() -> Mapping[str, tuple[str, ...]]:
-    """Return the names of load balancers, and where each leads."""
-    return {balancer.dns_name.lower(): balancer.addresses for _, balancer in balancers()}
+    """Return the names of load balancers, and where each leads.
+
+    A network load balancer has one for each of its zones as well.
+    """
+    found = {balancer.dns_name.lower(): balancer.addresses for _, balancer in balancers()}
+    for _, balancer in balancers():
+        for node in balancer.nodes if balancer.network else []:
+            found[f"{node.zone}.{balancer.dns_name}".lower()] = (node.address,)
+    return found
 
 
 def public_endpoints() -> Mapping[str, tuple[str, ...]]:
@@ -518,5 +629,8 @@ def install(physics: Physics) -> None:
 
 def _release(interface: Any) -> None:
     interface.requester_managed = False
+    for address in interface.ec2_backend.addresses:
+        if address.eni is interface:
+            address.eni = address.instance = address.association_id = None
     interface.public_ip = None
     interface.delete()

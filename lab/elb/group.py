@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,9 +12,17 @@ from moto.elbv2 import models
 
 from lab import haproxy
 from lab.elb.health import NOT_REGISTERED, Health, Situation, View, chosen, health
-from lab.elb.rules import GROUP_ATTRIBUTES
+from lab.elb.rules import (
+    CROSS_ZONE,
+    CUT_DRAINED,
+    CUT_UNHEALTHY,
+    PROXY,
+    group_attributes,
+    is_network,
+)
 
 Key = tuple[str, int]
+_registrations = itertools.count(1)
 
 
 class Target:
@@ -29,6 +39,7 @@ class Target:
         self.before: dict[str, View] = {}
         self.due: dict[str, float] = {}
         self.until: float | None = None
+        self.registration = next(_registrations)
 
     @property
     def key(self) -> Key:
@@ -51,7 +62,11 @@ class LabTargetGroup(models.FakeTargetGroup):
 
     def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, *args, **kwargs)
-        self.attributes: Any = {key: a.default for key, a in GROUP_ATTRIBUTES.items()}
+        self.attributes: Any = {
+            key: attribute.default for key, attribute in group_attributes(self.protocol).items()
+        }
+        if self.health_check_protocol == "TCP":
+            self.matcher: Any = None
         self.registered: dict[Key, Target] = {}
         self.asked: dict[str, Any] = {}
 
@@ -74,6 +89,11 @@ class LabTargetGroup(models.FakeTargetGroup):
         """The load balancer that uses the group, if there is one."""
         backend: Any = models.elbv2_backends[self.account_id][self.region_name]
         return next((backend.load_balancers[arn] for arn in self.load_balancer_arns), None)
+
+    @property
+    def network(self) -> bool:
+        """Say whether it is of network load balancers."""
+        return is_network(self.protocol)
 
     @property
     def pool(self) -> str:
@@ -111,6 +131,42 @@ class LabTargetGroup(models.FakeTargetGroup):
     def deregister_terminated_instances(self, instance_ids: list[str]) -> None:
         """Leave it to the backend: moto keeps them draining for ever."""
 
+    # --- zones
+    @property
+    def cross_zone(self) -> bool:
+        """Say whether nodes pass on requests to targets of other zones.
+
+        The group's own word counts before its load balancer's (Application Load Balancers user
+        guide, "Cross-zone load balancing for target groups").
+        """
+        own = self.attributes[CROSS_ZONE]
+        if own == "use_load_balancer_configuration":
+            balancer = self.balancer
+            return balancer is None or balancer.attrs[CROSS_ZONE] == "true"
+        return bool(own == "true")
+
+    def zone(self, target: Target) -> str | None:
+        """Return a target's zone; None if it is in none, as an address outside of the VPC."""
+        if self.target_type == "instance":
+            instance = self.instance(target)
+            return str(instance.placement.zone) if instance else None
+        address = ipaddress.IPv4Address(target.id)
+        for subnet in self._ec2.describe_subnets(filters={"vpc-id": [self.vpc_id]}):
+            if address in ipaddress.IPv4Network(subnet.cidr_block):
+                return str(subnet.availability_zone)
+        return None
+
+    def reaches(self, node: Any, target: Target) -> bool:
+        """Say whether a node may pass on requests to a target."""
+        return self.cross_zone or self.zone(target) in (None, node.zone)
+
+    def serves(self, node: Any) -> bool:
+        """Say whether a node passes on requests to a target that it has seen to be healthy."""
+        return any(
+            self.reaches(node, target) and self.seen(target, node).state == "healthy"
+            for target in self.usable()
+        )
+
     # --- health
     def instance(self, target: Target) -> Any:
         """Return a target's instance, if it is one."""
@@ -134,7 +190,7 @@ class LabTargetGroup(models.FakeTargetGroup):
             draining=target.until is not None,
             attached=balancer is not None,
             stopped=gone or (instance is not None and instance.state in ("stopped", "terminated")),
-            zone=instance.placement.zone if instance else None,
+            zone=self.zone(target) if instance else None,
             zones=[subnet.availability_zone for subnet in balancer.subnets] if balancer else (),
         )
 
@@ -144,15 +200,23 @@ class LabTargetGroup(models.FakeTargetGroup):
         if target is None:
             return NOT_REGISTERED
         balancer = self.balancer
-        nodes = balancer.seeing if balancer else []
+        nodes = self._seeing(target)
         views = [self.seen(target, node) for node in nodes]
         blind = balancer is not None and balancer.was_active and not nodes
         return health(self.situation(target), views, blind)
 
+    def _seeing(self, target: Target) -> list[Any]:
+        """Return the nodes whose view of a target counts: those in service, or all that work."""
+        balancer = self.balancer
+        nodes = balancer.nodes if balancer else []
+        working = [node for node in nodes if node.works and self.reaches(node, target)]
+        return [node for node in working if node.joined] or working
+
     def seen(self, target: Target, node: Any) -> View:
         """Return a node's view of a target, but healthy only once it gets requests."""
         view = target.views.get(node.key, View())
-        if view.state == "healthy" and (self.pool, target.name) not in node.passing:
+        passing = (self.pool, target.name, target.registration) in node.passing
+        if view.state == "healthy" and not passing:
             return target.before.get(node.key, view)
         return view
 
@@ -162,10 +226,34 @@ class LabTargetGroup(models.FakeTargetGroup):
             if self.situation(target).unused is None:
                 yield target
 
-    def as_pool(self, node: str) -> haproxy.Pool:
-        """Return the group as one node knows it."""
-        live = {t.name: t.views.get(node, View()).state for t in self.usable()}
-        ready = chosen(live)
+    def as_pool(self, node: Any) -> haproxy.Pool:
+        """Return the group as one node knows it.
+
+        Targets of other zones are there even if they get nothing: what is under way with them when
+        cross-zone load balancing is turned off ends well.
+        """
+        usable = list(self.usable())
+        live = {t.name for t in usable}
+        ready = chosen(
+            {t.name: t.views.get(node.key, View()).state for t in usable if self.reaches(node, t)}
+        )
+        cut = self.attributes.get(CUT_UNHEALTHY) == "true"
+        servers = tuple(
+            haproxy.Server(
+                target.name,
+                address,
+                target.port,
+                ready=target.name in ready,
+                cut=cut and ill(target, node) and target.name not in ready,
+                registration=target.registration,
+            )
+            for target in self.registered.values()
+            if target.name in live or target.until is not None
+            if (address := self.address(target)) is not None
+        )
+        return self._network_pool(servers) if self.network else self._pool(servers)
+
+    def _pool(self, servers: tuple[haproxy.Server, ...]) -> haproxy.Pool:
         attributes = self.attributes
         sticky = attributes["stickiness.enabled"] == "true"
         seconds = int(attributes["stickiness.lb_cookie.duration_seconds"])
@@ -175,12 +263,19 @@ class LabTargetGroup(models.FakeTargetGroup):
             algorithm=attributes["load_balancing.algorithm.type"],
             sticky=seconds if sticky else 0,
             slow_start=int(attributes["slow_start.duration_seconds"]),
-            servers=tuple(
-                haproxy.Server(target.name, address, target.port, target.name in ready)
-                for target in self.registered.values()
-                if target.name in live or target.until is not None
-                if (address := self.address(target)) is not None
-            ),
+            servers=servers,
+        )
+
+    def _network_pool(self, servers: tuple[haproxy.Server, ...]) -> haproxy.Pool:
+        sticky = self.attributes["stickiness.enabled"] == "true"
+        return haproxy.Pool(
+            name=self.pool,
+            secure=self.protocol == "TLS",
+            algorithm="source_ip" if sticky else "flow_hash",
+            tcp=True,
+            proxy=self.attributes[PROXY] == "true",
+            cuts=self.attributes[CUT_DRAINED] == "true",
+            servers=servers,
         )
 
     def health_port(self, target: Target | Key) -> int:
@@ -192,6 +287,11 @@ class LabTargetGroup(models.FakeTargetGroup):
     @property
     def _ec2(self) -> Any:
         return ec2_backends[self.account_id][self.region_name]
+
+
+def ill(target: Target, node: Any) -> bool:
+    """Say whether a node has seen that a target is unhealthy."""
+    return target.until is None and target.views.get(node.key, View()).state == "unhealthy"
 
 
 def keys(group: LabTargetGroup, targets: Iterable[dict[str, Any]]) -> list[Key]:

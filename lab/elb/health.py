@@ -25,7 +25,10 @@ _OTHER_ZONE = "Target is in an Availability Zone that is not enabled for the loa
 
 @dataclass(frozen=True)
 class Check:
-    """How the targets of a group are checked. Times in seconds."""
+    """How the targets of a group are checked. Times in seconds.
+
+    proxy: a header of the proxy protocol comes first.
+    """
 
     protocol: str = "HTTP"
     path: str = "/"
@@ -34,6 +37,7 @@ class Check:
     timeout: int = 5
     healthy: int = 5
     unhealthy: int = 2
+    proxy: bool = False
 
 
 @dataclass(frozen=True)

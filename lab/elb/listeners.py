@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from moto.acm.exceptions import CertificateNotFound
 from moto.acm.models import AWS_ROOT_CA, acm_backends
 from moto.elbv2 import models
@@ -23,6 +26,26 @@ from moto.iam.models import iam_backends
 from lab.elb import rules
 from lab.elb.balancer import LabLoadBalancer
 from lab.elb.group import LabTargetGroup
+from lab.elb.rules import not_true
+
+_SECURE = ("HTTPS", "TLS")
+
+
+def _check_protocol(balancer: LabLoadBalancer, protocol: str | None) -> None:
+    known = ("TCP", "TLS") if balancer.network else ("HTTP", "HTTPS")
+    if protocol in known:
+        return
+    if balancer.network and protocol in ("UDP", "TCP_UDP", "QUIC", "TCP_QUIC"):
+        raise not_true(f"a listener of the protocol {protocol}: there are TCP and TLS")
+    raise ValidationError(f"Listener protocol '{protocol}' must be one of '{', '.join(known)}'")
+
+
+@lru_cache(maxsize=256)
+def fingerprint(pem: str) -> str:
+    """Return the SHA-1 of the first certificate of a chain, in capitals."""
+    block = pem[pem.index("-----BEGIN CERTIFICATE") :]
+    found = x509.load_pem_x509_certificate(block.encode())
+    return found.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - a name, no proof
 
 
 class Listeners(models.ELBv2Backend):
@@ -47,12 +70,16 @@ class Listeners(models.ELBv2Backend):
         """Open a port."""
         balancer = self._balancer(load_balancer_arn)
         self._check_port(balancer, port)
-        self._check_forward(balancer, actions)
-        secure = protocol == "HTTPS"
+        _check_protocol(balancer, protocol)
+        if alpn_policy and list(alpn_policy) != ["None"]:
+            raise not_true("a listener with an ALPN policy")
+        self._check_forward(balancer, protocol, actions)
+        secure = protocol in _SECURE
         if secure:
-            self._check_tls(ssl_policy, [certificate] if certificate else [])
+            ssl_policy = ssl_policy or "ELBSecurityPolicy-2016-08"
+            self._check_tls(protocol, ssl_policy, [certificate] if certificate else [])
         elif certificate:
-            raise ValidationError("A certificate cannot be specified for HTTP listeners")
+            raise ValidationError(f"A certificate cannot be specified for {protocol} listeners")
         listener = super().create_listener(
             load_balancer_arn, protocol, port, ssl_policy, certificate, actions, alpn_policy, tags
         )
@@ -74,19 +101,27 @@ class Listeners(models.ELBv2Backend):
         balancer = self._balancer(listener.load_balancer_arn)
         if port is not None and int(port) != int(listener.port):
             self._check_port(balancer, port)
-        if actions:
-            self._check_forward(balancer, actions)
-        if protocol not in (None, "HTTP", "HTTPS"):
-            raise ValidationError(f"Listener protocol '{protocol}' must be one of 'HTTP, HTTPS'")
-        if (protocol or listener.protocol) == "HTTPS":
+        speaks = protocol or listener.protocol
+        _check_protocol(balancer, speaks)
+        kept = [action.data for action in listener.default_actions]
+        self._check_forward(balancer, speaks, actions or kept)
+        if speaks in _SECURE:
             policy = ssl_policy or listener.ssl_policy or "ELBSecurityPolicy-2016-08"
             named = [c["CertificateArn"] for c in certificates or []]
-            self._check_tls(policy, named or listener.certificates)
+            self._check_tls(speaks, policy, named or listener.certificates)
             ssl_policy = policy
+            if speaks == "TLS" and named:  # of which moto knows nothing here
+                listener.certificate, listener.certificates = named[0], named
         changed = super().modify_listener(
-            arn, port, protocol, ssl_policy, certificates or [], actions or []
+            arn,
+            port,
+            None if speaks == "TLS" else protocol,
+            ssl_policy,
+            certificates or [],
+            actions or [],
         )
-        if changed.protocol == "HTTP":
+        changed.protocol = speaks
+        if speaks not in _SECURE:
             changed.ssl_policy = None  # type: ignore[assignment]
             changed.certificate, changed.certificates = None, []
         return changed
@@ -109,8 +144,13 @@ class Listeners(models.ELBv2Backend):
     ) -> Any:
         """Add a rule to a listener."""
         listener = self.describe_listeners(None, [listener_arn])[0]
+        balancer = self._balancer(listener.load_balancer_arn)
+        if balancer.network:
+            raise ELBClientError(
+                "OperationNotPermitted", "Listeners of network load balancers have no rules"
+            )
         rules.check_conditions(conditions)
-        self._check_forward(self._balancer(listener.load_balancer_arn), actions)
+        self._check_forward(balancer, listener.protocol, actions)
         if not 1 <= int(priority) <= 50000:
             raise ValidationError(f"Priority '{priority}' must be in the range 1-50000")
         return super().create_rule(listener_arn, conditions, int(priority), actions, tags)
@@ -124,7 +164,8 @@ class Listeners(models.ELBv2Backend):
             rules.check_conditions(conditions)
         if actions:
             listener = self.describe_listeners(None, [rule.listener_arn])[0]
-            self._check_forward(self._balancer(listener.load_balancer_arn), actions)
+            balancer = self._balancer(listener.load_balancer_arn)
+            self._check_forward(balancer, listener.protocol, actions)
         return super().modify_rule(rule_arn, conditions, actions)
 
     def delete_rule(self, arn: str) -> None:
@@ -147,8 +188,12 @@ class Listeners(models.ELBv2Backend):
         if any(int(each.port) == int(port) for each in balancer.listeners.values()):
             raise DuplicateListenerError()
 
-    def _check_forward(self, balancer: LabLoadBalancer, actions: list[dict[str, Any]]) -> None:
+    def _check_forward(
+        self, balancer: LabLoadBalancer, protocol: str, actions: list[dict[str, Any]]
+    ) -> None:
         rules.check_actions(actions)
+        if balancer.network:
+            rules.check_network_actions(actions)
         for action in actions:
             for arn in rules.groups_of(action):
                 group = self.target_groups.get(arn)
@@ -158,6 +203,12 @@ class Listeners(models.ELBv2Backend):
                     raise InvalidConfigurationRequest(
                         f"The target group '{arn}' and the load balancer are in different VPCs"
                     )
+                if group.protocol not in rules.FITTING[protocol]:
+                    raise ELBClientError(
+                        "IncompatibleProtocols",
+                        f"A listener of the protocol {protocol} cannot forward to the target group "
+                        f"'{arn}' of the protocol {group.protocol}",
+                    )
                 if any(other != balancer.arn for other in group.load_balancer_arns):
                     raise ELBClientError(
                         "TargetGroupAssociationLimit",
@@ -165,11 +216,11 @@ class Listeners(models.ELBv2Backend):
                         f"load balancer: {arn}",
                     )
 
-    def _check_tls(self, policy: str, certificates: list[str]) -> None:
+    def _check_tls(self, protocol: str, policy: str, certificates: list[str]) -> None:
         if policy not in SSL_POLICIES:
             raise ELBClientError("SSLPolicyNotFound", f"SSL policy '{policy}' not found")
         if not certificates:
-            raise ValidationError("A certificate must be specified for HTTPS listeners")
+            raise ValidationError(f"A certificate must be specified for {protocol} listeners")
         for arn in certificates:
             self.certificate(arn)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from moto.elbv2.exceptions import ELBClientError, InvalidConfigurationRequest, ValidationError
 
+from lab.elb import logs
 from lab.elb.health import Check
 from lab.haproxy import Condition, Fixed, Forward, Redirect, Rule
 
@@ -60,10 +61,11 @@ def _switch(default: str, untrue: str = "") -> Attribute:
     return Attribute(default, _YES_NO, untrue=(untrue,) if untrue else ())
 
 
+CROSS_ZONE = "load_balancing.cross_zone.enabled"
 BALANCER_ATTRIBUTES: Mapping[str, Attribute] = {
-    "access_logs.s3.bucket": Attribute(""),
-    "access_logs.s3.enabled": _switch("false", "true"),
-    "access_logs.s3.prefix": Attribute(""),
+    logs.BUCKET: Attribute(""),
+    logs.ENABLED: _switch("false"),
+    logs.PREFIX: Attribute(""),
     "client_keep_alive.seconds": Attribute("3600", between=(60, 604800)),
     "connection_logs.s3.bucket": Attribute(""),
     "connection_logs.s3.enabled": _switch("false", "true"),
@@ -74,7 +76,7 @@ BALANCER_ATTRIBUTES: Mapping[str, Attribute] = {
     "health_check_logs.s3.prefix": Attribute(""),
     "idle_timeout.timeout_seconds": Attribute("60", between=(1, 4000)),
     "ipv6.deny_all_igw_traffic": _switch("false"),
-    "load_balancing.cross_zone.enabled": Attribute("true", ("true",)),
+    CROSS_ZONE: Attribute("true", ("true",)),
     "routing.http.desync_mitigation_mode": Attribute(
         "defensive", ("defensive", "monitor", "strictest")
     ),
@@ -89,17 +91,42 @@ BALANCER_ATTRIBUTES: Mapping[str, Attribute] = {
     "waf.fail_open.enabled": _switch("false"),
     "zonal_shift.config.enabled": _switch("false", "true"),
 }
+NETWORK_ATTRIBUTES: Mapping[str, Attribute] = {
+    logs.BUCKET: Attribute(""),
+    logs.ENABLED: _switch("false", "true"),
+    logs.PREFIX: Attribute(""),
+    CROSS_ZONE: _switch("false"),
+    "deletion_protection.enabled": _switch("false"),
+    "dns_record.client_routing_policy": Attribute(
+        "any_availability_zone",
+        (
+            "any_availability_zone",
+            "availability_zone_affinity",
+            "partial_availability_zone_affinity",
+        ),
+        untrue=("availability_zone_affinity", "partial_availability_zone_affinity"),
+    ),
+    "ipv6.deny_all_igw_traffic": _switch("false"),
+    "secondary_ips.auto_assigned.per_subnet": Attribute(
+        "0", between=(0, 7), untrue=tuple("1234567")
+    ),
+    "zonal_shift.config.enabled": _switch("false", "true"),
+}
 _HEALTHY = "minimum_healthy_targets"
+# What decides when a zone leaves DNS or a group fails open: as by default, and not otherwise.
+_THRESHOLDS: Mapping[str, Attribute] = {
+    f"target_group_health.{what}.{_HEALTHY}.{kind}": Attribute(default, (default,))
+    for what in ("dns_failover", "unhealthy_state_routing")
+    for kind, default in (("count", "1"), ("percentage", "off"))
+}
 GROUP_ATTRIBUTES: Mapping[str, Attribute] = {
     "deregistration_delay.timeout_seconds": Attribute("300", between=(0, 3600)),
     "load_balancing.algorithm.anomaly_mitigation": Attribute("off", ("on", "off"), untrue=("on",)),
     "load_balancing.algorithm.type": Attribute(
         "round_robin", ("round_robin", "least_outstanding_requests", "weighted_random")
     ),
-    "load_balancing.cross_zone.enabled": Attribute(
-        "use_load_balancer_configuration",
-        ("true", "false", "use_load_balancer_configuration"),
-        untrue=("false",),
+    CROSS_ZONE: Attribute(
+        "use_load_balancer_configuration", (*_YES_NO, "use_load_balancer_configuration")
     ),
     "slow_start.duration_seconds": Attribute("0", ("0",), between=(30, 900)),
     "stickiness.app_cookie.cookie_name": Attribute(""),
@@ -107,14 +134,50 @@ GROUP_ATTRIBUTES: Mapping[str, Attribute] = {
     "stickiness.enabled": _switch("false"),
     "stickiness.lb_cookie.duration_seconds": Attribute("86400", between=(1, 604800)),
     "stickiness.type": Attribute("lb_cookie", ("lb_cookie", "app_cookie"), untrue=("app_cookie",)),
-    # What decides when a zone leaves DNS or a group fails open: as by default, and not otherwise.
-    f"target_group_health.dns_failover.{_HEALTHY}.count": Attribute("1", ("1",)),
-    f"target_group_health.dns_failover.{_HEALTHY}.percentage": Attribute("off", ("off",)),
-    f"target_group_health.unhealthy_state_routing.{_HEALTHY}.count": Attribute("1", ("1",)),
-    f"target_group_health.unhealthy_state_routing.{_HEALTHY}.percentage": Attribute(
-        "off", ("off",)
-    ),
+    **_THRESHOLDS,
 }
+PRESERVE = "preserve_client_ip.enabled"
+PROXY = "proxy_protocol_v2.enabled"
+CUT_DRAINED = "deregistration_delay.connection_termination.enabled"
+CUT_UNHEALTHY = "target_health_state.unhealthy.connection_termination.enabled"
+NETWORK_GROUP_ATTRIBUTES: Mapping[str, Attribute] = {
+    CUT_DRAINED: _switch("false"),
+    "deregistration_delay.timeout_seconds": Attribute("300", between=(0, 3600)),
+    CROSS_ZONE: GROUP_ATTRIBUTES[CROSS_ZONE],
+    # AWS's default is true for instances. What comes from HAProxy comes from its own address.
+    PRESERVE: _switch("false", "true"),
+    PROXY: _switch("false"),
+    "stickiness.enabled": _switch("false"),
+    "stickiness.type": Attribute("source_ip", ("source_ip",)),
+    CUT_UNHEALTHY: _switch("true"),
+    "target_health_state.unhealthy.draining_interval_seconds": Attribute(
+        "0", ("0",), between=(0, 360000)
+    ),
+    **_THRESHOLDS,
+}
+# Protocols of target groups, by those of the listeners that may pass on to them (API reference,
+# "CreateListener"; Network Load Balancers user guide, "Listeners").
+FITTING: Mapping[str, tuple[str, ...]] = {
+    "HTTP": ("HTTP", "HTTPS"),
+    "HTTPS": ("HTTP", "HTTPS"),
+    "TCP": ("TCP",),
+    "TLS": ("TCP", "TLS"),
+}
+
+
+def balancer_attributes(kind: str) -> Mapping[str, Attribute]:
+    """Return the attributes of load balancers of a type."""
+    return NETWORK_ATTRIBUTES if kind == "network" else BALANCER_ATTRIBUTES
+
+
+def group_attributes(protocol: str | None) -> Mapping[str, Attribute]:
+    """Return the attributes of target groups of a protocol."""
+    return NETWORK_GROUP_ATTRIBUTES if is_network(protocol) else GROUP_ATTRIBUTES
+
+
+def is_network(protocol: str | None) -> bool:
+    """Say whether a protocol is of network load balancers."""
+    return protocol in ("TCP", "TLS")
 
 
 def check_attributes(
@@ -137,10 +200,25 @@ def check_attributes(
 
 def check_group_attributes(attributes: Mapping[str, str]) -> None:
     """Raise unless a target group's attributes go together."""
+    if PROXY in attributes:
+        waits = attributes["target_health_state.unhealthy.draining_interval_seconds"] != "0"
+        if waits and attributes[CUT_UNHEALTHY] == "true":
+            raise InvalidConfigurationRequest(
+                "An unhealthy draining interval requires that connections to unhealthy targets "
+                "are not terminated"
+            )
+        if waits:
+            raise not_true("a target group with the state unhealthy.draining")
+        return
     slow = attributes["slow_start.duration_seconds"] != "0"
     if slow and attributes["load_balancing.algorithm.type"] != "round_robin":
         raise InvalidConfigurationRequest(
             "Slow start mode requires the load balancing algorithm type round_robin"
+        )
+    sticky = attributes["stickiness.enabled"] == "true"
+    if sticky and attributes[CROSS_ZONE] == "false":
+        raise InvalidConfigurationRequest(
+            "Stickiness is not supported when cross-zone load balancing is off"
         )
 
 
@@ -151,8 +229,12 @@ def check_group(wanted: Mapping[str, Any]) -> None:
     if kind not in ("instance", "ip"):
         raise not_true(f"a target group of the type {kind}")
     protocol = wanted.get("protocol")
-    if protocol and protocol not in ("HTTP", "HTTPS"):
-        raise not_true(f"a target group of the protocol {protocol}: there are HTTP and HTTPS")
+    if protocol and protocol not in ("HTTP", "HTTPS", "TCP", "TLS"):
+        raise not_true(
+            f"a target group of the protocol {protocol}: there are HTTP, HTTPS, TCP and TLS"
+        )
+    if is_network(protocol) and wanted.get("protocol_version"):
+        raise ValidationError(f"A protocol version cannot be specified for {protocol} groups")
     if (wanted.get("protocol_version") or "HTTP1") != "HTTP1":
         raise not_true(f"a target group of the version {wanted['protocol_version']}")
     if (wanted.get("ip_address_type") or "ipv4") != "ipv4":
@@ -179,11 +261,12 @@ def check_health_settings(group: Any) -> None:
         if not least <= int(value) <= most:
             raise ValidationError(f"{name} '{value}' must be in the range {least}-{most}")
     timeout, interval = numbers["HealthCheckTimeoutSeconds"], numbers["HealthCheckIntervalSeconds"]
-    if int(timeout) >= int(interval):
+    network = is_network(group.protocol)
+    if int(timeout) > int(interval) or (int(timeout) == int(interval) and not network):
         raise ValidationError(
             f"Health check timeout '{timeout}' must be smaller than the interval '{interval}'"
         )
-    if group.health_check_protocol not in ("HTTP", "HTTPS"):
+    if group.health_check_protocol not in ("HTTP", "HTTPS", *(["TCP"] if network else [])):
         raise ValidationError(
             f"Health check protocol '{group.health_check_protocol}' is not supported for target "
             f"groups with the {group.protocol} protocol"
@@ -194,15 +277,15 @@ def check_health_settings(group: Any) -> None:
     path = group.health_check_path or "/"
     if not path.startswith("/") or len(path) > 1024 or not path.isprintable() or " " in path:
         raise ValidationError(f"Health check path '{path}' must begin with a '/' character")
-    check_matcher(str((group.matcher or {}).get("HttpCode") or "200"))
+    check_matcher(str((group.matcher or {}).get("HttpCode") or "200"), 599 if network else 499)
 
 
-def check_matcher(codes: str) -> None:
-    """Raise unless this names codes of successful answers."""
+def check_matcher(codes: str, most: int) -> None:
+    """Raise unless this names codes of successful answers. most: the highest possible one."""
     if not re.fullmatch(r"\d{3}(-\d{3})?(,\d{3}(-\d{3})?)*", codes):
         raise ValidationError(f"Health check matcher HTTP code '{codes}' must be like 200,301-302")
-    if not all(200 <= int(code) <= 499 for code in re.findall(r"\d+", codes)):
-        raise ValidationError(f"Health check matcher HTTP code '{codes}' must be within 200-499")
+    if not all(200 <= int(code) <= most for code in re.findall(r"\d+", codes)):
+        raise ValidationError(f"Health check matcher HTTP code '{codes}' must be within 200-{most}")
 
 
 def check_of(group: Any) -> Check:
@@ -215,6 +298,7 @@ def check_of(group: Any) -> Check:
         timeout=int(group.health_check_timeout_seconds),
         healthy=int(group.healthy_threshold_count),
         unhealthy=int(group.unhealthy_threshold_count),
+        proxy=group.attributes.get(PROXY) == "true",
     )
 
 
@@ -242,10 +326,16 @@ def check_address(address: str, blocks: Iterable[str]) -> None:
 
 
 # --- rules
-def rule_of(conditions: Iterable[Any], actions: Iterable[Any], pools: Mapping[str, str]) -> Rule:
+def rule_of(rule: Any, pools: Mapping[str, str]) -> Rule:
     """Return a rule of the API as the data plane knows it. pools: by target group's ARN."""
-    final = [action.data for action in actions][-1]
-    return Rule(tuple(map(_condition, conditions)), _action(final, pools))
+    final = [action.data for action in rule.actions][-1]
+    conditions = tuple(map(_condition, rule.conditions))
+    return Rule(conditions, _action(final, pools), priority_of(rule))
+
+
+def priority_of(rule: Any) -> int:
+    """Return a rule's priority; the default rule's is 0."""
+    return 0 if rule.priority == "default" else int(rule.priority)
 
 
 def _condition(data: Mapping[str, Any]) -> Condition:
@@ -307,6 +397,18 @@ def check_actions(actions: Iterable[Mapping[str, Any]]) -> None:
             _check_redirect(action.get("RedirectConfig") or {})
     if len(found) > 1:
         raise ValidationError("Only one forward, redirect or fixed-response action is allowed")
+
+
+def check_network_actions(actions: Iterable[Mapping[str, Any]]) -> None:
+    """Raise unless a listener of a network load balancer can do this."""
+    for action in actions:
+        if action.get("Type") != "forward":
+            raise ELBClientError(
+                "InvalidLoadBalancerAction",
+                "Listeners of network load balancers can only forward to a target group",
+            )
+        if len(groups_of(action)) > 1:
+            raise not_true("a listener of a network load balancer with several target groups")
 
 
 def _check_redirect(config: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from moto.ec2.models import EC2Backend
@@ -58,16 +59,37 @@ class Nothing:
     def remove_backup(self, name: str) -> None:
         pass
 
-    def restorable(self, key: str) -> Any:
+    def remove_archive(self, name: str) -> None:
+        pass
+
+    def restorable(self, archive: str) -> Any:
         return None
 
+    def pair(self, instance: Any) -> None:
+        def report(backend: Any) -> None:
+            if not instance.standby:
+                backend.add_standby(instance)
+            backend.secured(instance)
+
+        self._soon(instance, report)
+
+    def fail_over(self, instance: Any) -> None:
+        self._soon(instance, lambda backend: backend.failed_over(instance))
+
+    def remove(self, server: rds.Server) -> None:
+        found = next(i for _, i in rds.instances() if server in i.servers)
+        self._soon(found, lambda backend: backend.gone(found, server.key))
+
     def _happens(self, instance: Any, event: Event) -> None:
-        def report() -> None:
+        self._soon(instance, lambda backend: backend.happened(instance, event, ""))
+
+    def _soon(self, instance: Any, report: Callable[[Any], None]) -> None:
+        def call() -> None:
             for backend, standing in list(rds.instances()):
                 if standing is instance:
-                    backend.happened(instance, event, "")
+                    report(backend)
 
-        threading.Timer(SOON, report).start()
+        threading.Timer(SOON, call).start()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import collections
+import gzip
 import http.client
 import json
 import ssl
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from dnslib import DNSRecord
 
 from lab import lifecycle
@@ -26,7 +28,7 @@ from tests.integration.lab.conftest import Aws, Box, eventually, opens
 # Minutes of health checks that a starved machine fails: not beside all else that make test runs.
 pytestmark = [pytest.mark.lab, pytest.mark.thorough]
 
-SETTINGS = Settings.of("labelb", "198.18.62.0/24", write_hosts_file=False)
+SETTINGS = Settings.of("labelb", "198.18.62.0/24", write_hosts_file=False, elb_log_interval=5)
 # What runs on the targets. /health says what /tmp/code says; a POST waits as its header says.
 APP = """
 import http.server, json, os, socket, time
@@ -196,6 +198,11 @@ class Front:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         connection.request(method, path, body=body, headers=named)
         return answer_of(connection)
+
+    def hosts_by(self, node: int) -> set[str]:
+        """Return which hosts answer by one node, and its own answers' codes."""
+        answers = [self.ask(node=node) for _ in range(6)]
+        return {found["host"] if code == 200 else str(code) for code, _, found in answers}
 
 
 def answer_of(connection: http.client.HTTPConnection) -> tuple[int, dict[str, str], Any]:
@@ -547,6 +554,43 @@ def test_stickiness(front: Front) -> None:
     eventually(lambda: "Set-Cookie" not in front.ask()[1], 10)
 
 
+# --- zones
+def test_cross_zone_off_keeps_each_zone_to_itself(front: Front) -> None:
+    front.all_well()
+    zones = [node["zone"] for node in front.nodes]
+    boxes = dict(zip(zones, front.boxes, strict=True))
+    first, second = front.addresses
+    with front.attribute(load_balancing__cross_zone__enabled="false"):
+        for number, zone in enumerate(zones):
+            mine = {host_of(boxes[zone])}
+            eventually(lambda n=number, m=mine: front.hosts_by(n) == m, 10)
+        assert front.resolve() == {first, second}
+        boxes[zones[0]].run("echo 503 > /tmp/code")
+        front.wait(boxes[zones[0]], "unhealthy")
+        assert front.health(boxes[zones[1]])[0] == "healthy"
+        eventually(lambda: front.resolve() == {second}, 5)
+        assert front.hosts_by(0) == {host_of(boxes[zones[0]])}  # who comes nevertheless
+        front.deregister(boxes[zones[0]])
+        eventually(lambda: front.ask(node=0)[0] == 503, 5)
+        assert front.ask(node=1)[0] == 200
+        boxes[zones[0]].run("rm /tmp/code")
+        front.all_well()
+        eventually(lambda: front.resolve() == {first, second}, 5)
+    everybody = {host_of(box) for box in front.boxes}
+    eventually(lambda: front.hosts_by(0) == everybody, 10)
+
+
+def test_nobody_notices_cross_zone_being_turned_off_and_on(front: Front) -> None:
+    front.all_well()
+    with Load(front) as load:
+        for _ in range(3):
+            with front.attribute(load_balancing__cross_zone__enabled="false"):
+                time.sleep(2)
+            time.sleep(1)
+    assert load.trouble == []
+    assert load.total > 100
+
+
 # --- TLS and rules
 def test_https_with_a_certificate_of_acm(front: Front, certificate: str) -> None:
     acm = front.aws.client("acm")
@@ -603,6 +647,73 @@ def test_rules_redirect(front: Front) -> None:
     assert headers["Location"] == "https://www.shop.test:443/a/b?c=d"
     assert front.ask("/", Host="shop.test.example")[0] == 200
     front.api.delete_rule(RuleArn=rule)
+
+
+# --- access logs
+def test_requests_are_written_to_s3(front: Front) -> None:
+    front.all_well()
+    s3 = front.aws.client("s3")
+    s3.create_bucket(Bucket="shop-logs")
+    enable = {
+        "access_logs.s3.enabled": "true", "access_logs.s3.bucket": "shop-logs",
+        "access_logs.s3.prefix": "front",
+    }  # fmt: skip
+
+    def put(values: dict[str, str]) -> None:
+        front.api.modify_load_balancer_attributes(
+            LoadBalancerArn=front.arn,
+            Attributes=[{"Key": k, "Value": v} for k, v in values.items()],
+        )
+
+    with pytest.raises(ClientError, match="Access Denied for bucket: shop-logs"):
+        put(enable)
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+        "Action": "s3:PutObject",
+        "Resource": "arn:aws:s3:::shop-logs/front/AWSLogs/123456789012/*",
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    s3.put_bucket_policy(Bucket="shop-logs", Policy=json.dumps(policy))
+    put(enable)
+
+    def keys() -> list[str]:
+        found = s3.list_objects_v2(Bucket="shop-logs", Prefix="front/AWSLogs/123456789012/")
+        return [each["Key"] for each in found["Contents"]]
+
+    def entries() -> list[str]:
+        read = (
+            gzip.decompress(s3.get_object(Bucket="shop-logs", Key=key)["Body"].read())
+            for key in keys()
+            if key.endswith(".log.gz")
+        )
+        return "".join(part.decode() for part in read).splitlines()
+
+    assert keys() == ["front/AWSLogs/123456789012/ELBAccessLogTestFile"]
+    with Load(front) as load:  # which no reload disturbs, and of which nothing is forgotten
+        eventually(lambda: front.ask("/logged") and entries(), 30)
+        time.sleep(3)
+    assert load.trouble == []
+    for node in (0, 1):
+        front.ask(f"/by-{node}?a=b", node=node, User_Agent='says "hello"')
+    front.ask(method="POST", body="x" * 1000, node=1)
+    wanted = load.total // 2  # those before the reload are not in it
+    eventually(lambda: any("/by-1" in line for line in entries()), 30)
+    found = entries()
+    assert sum('"GET http://' in line or '"POST http://' in line for line in found) > wanted
+    for node, address in enumerate(front.addresses):
+        [line] = [each for each in found if f"/by-{node}?a=b" in each]
+        words = line.split(" ")
+        assert words[0] == "http"
+        assert words[2] == front.arn.partition("loadbalancer/")[2]
+        assert words[3].startswith(f"{front.aws.settings.machine_address}:")
+        assert words[4] in {f"{box.private}:8080" for box in front.boxes}
+        assert words[8:10] == ["200", "200"]
+        assert f'"GET http://{address}:80/by-{node}?a=b HTTP/1.1" "says \\x22hello\\x22"' in line
+        assert f" {front.group} " in line
+        assert '"forward"' in line
+        assert any(f"Z_{address}_" in key for key in keys())
+    put({"access_logs.s3.enabled": "false"})
 
 
 # --- what is closed, and what fails

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.lab
 @pytest.mark.parametrize(
     ("service", "call", "arguments"),
     [
-        ("elbv2", "create_load_balancer", {"Name": "front", "Type": "network"}),
+        ("elbv2", "create_load_balancer", {"Name": "front", "Type": "gateway"}),
         ("elbv2", "create_trust_store", {"Name": "t", "CaCertificatesBundleS3Bucket": "b",
                                          "CaCertificatesBundleS3Key": "k"}),
         ("elb", "delete_load_balancer", {"LoadBalancerName": "front"}),

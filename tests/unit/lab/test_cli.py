@@ -81,6 +81,13 @@ def test_what_is_killed_of_a_database_is_one_of_its_servers(
     assert "'primary', 'standby'" in capsys.readouterr().err
 
 
+def test_access_logs_need_time() -> None:
+    assert Settings.of("unit", "198.18.7.0/24").elb_log_interval == 300
+    assert Settings.of("unit", "198.18.7.0/24", elb_log_interval=5).elb_log_interval == 5
+    with pytest.raises(LabError, match="every 0 seconds"):
+        Settings.of("unit", "198.18.7.0/24", elb_log_interval=0)
+
+
 def test_the_table_of_an_empty_lab() -> None:
     assert "no hosts" in cli.table(status())
     assert "1 fault(s) armed" in cli.table(status(faults=[{"code": "Throttling"}]))

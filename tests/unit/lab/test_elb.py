@@ -202,6 +202,11 @@ class World:
         self.balancers.report(Event.RUNNING)
         return balancer, group
 
+    def set_group(self, group: str, **values: str) -> None:
+        self.elb.modify_target_group_attributes(
+            TargetGroupArn=group, Attributes=[{"Key": k, "Value": v} for k, v in values.items()]
+        )
+
     def register(self, group: str, *hosts: str) -> None:
         self.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": host} for host in hosts])
 
@@ -331,7 +336,6 @@ def test_what_cannot_be_created(world: World) -> None:
     )["Subnet"]["SubnetId"]
     group = world.ec2.create_security_group(GroupName="g", Description="g", VpcId=other)["GroupId"]
     for wanted, code in (
-        ({"Type": "network"}, "NotTrueInTheLab"),
         ({"Type": "gateway"}, "NotTrueInTheLab"),
         ({"IpAddressType": "dualstack"}, "NotTrueInTheLab"),
         ({"Scheme": "open"}, "InvalidScheme"),
@@ -409,7 +413,7 @@ def test_subnets_move_its_nodes(world: World) -> None:
         ("routing.http.xff_header_processing.mode", "sometimes", "ValidationError"),
         ("routing.http2.enabled", "yes", "ValidationError"),
         ("load_balancing.cross_zone.enabled", "false", "ValidationError"),
-        ("access_logs.s3.enabled", "true", "NotTrueInTheLab"),
+        ("connection_logs.s3.enabled", "true", "NotTrueInTheLab"),
         ("zonal_shift.config.enabled", "true", "NotTrueInTheLab"),
         ("colour", "blue", "ValidationError"),
     ],
@@ -451,7 +455,12 @@ def test_attributes_reach_the_nodes(world: World) -> None:
         ({"slow_start.duration_seconds": "5"}, "ValidationError"),
         ({"stickiness.type": "app_cookie"}, "NotTrueInTheLab"),
         ({"stickiness.type": "source_ip"}, "ValidationError"),
-        ({"load_balancing.cross_zone.enabled": "false"}, "NotTrueInTheLab"),
+        ({"load_balancing.cross_zone.enabled": "false"}, None),
+        ({"load_balancing.cross_zone.enabled": "off"}, "ValidationError"),
+        (
+            {"load_balancing.cross_zone.enabled": "false", "stickiness.enabled": "true"},
+            "InvalidConfigurationRequest",
+        ),
         ({"load_balancing.algorithm.anomaly_mitigation": "on"}, "NotTrueInTheLab"),
         (
             {"target_group_health.dns_failover.minimum_healthy_targets.count": "2"},
@@ -486,7 +495,7 @@ def test_attributes_of_groups(world: World, attributes: dict[str, str], code: st
 @pytest.mark.parametrize(
     ("wanted", "code"),
     [
-        ({"Protocol": "TCP"}, "NotTrueInTheLab"),
+        ({"Protocol": "UDP"}, "NotTrueInTheLab"),
         ({"ProtocolVersion": "GRPC"}, "NotTrueInTheLab"),
         ({"TargetType": "alb", "Protocol": "TCP"}, "NotTrueInTheLab"),
         ({"HealthCheckEnabled": False}, "ValidationError"),
@@ -614,6 +623,21 @@ def test_a_target_is_healthy_once_it_really_gets_requests(world: World) -> None:
     assert world.health(group)[second] == ("unhealthy", "Target.FailedHealthChecks")
     world.balancers.follow()
     assert world.health(group)[second] == HEALTHY
+
+
+def test_a_target_that_comes_back_is_healthy_once_it_gets_requests_again(world: World) -> None:
+    """What a node did with its last registration says nothing of this one."""
+    _, group = world.stand()
+    host = world.hosts[0]
+    world.register(group, host)
+    world.balancers.check(PASSED)
+    world.balancers.follows = False
+    world.deregister(group, host)
+    world.register(group, host)
+    world.balancers.check(PASSED)
+    assert world.health(group) == {host: CHECKING}
+    world.balancers.follow()
+    assert world.health(group) == {host: HEALTHY}
 
 
 def test_registering_again_changes_nothing(world: World) -> None:
@@ -797,6 +821,126 @@ def test_nodes_get_who_is_well_and_all_if_nobody_is(world: World) -> None:
     assert ready() == {first: True, second: True}
     world.deregister(group, first)
     assert ready() == {first: False, second: True}
+
+
+# --- zones
+NO_ZONE = {"load_balancing.cross_zone.enabled": "false"}
+
+
+def ready_in(world: World) -> dict[str, set[str]]:
+    """Return to which hosts the node of each zone passes on requests, by the hosts' zone."""
+    zone = dict(zip(world.hosts, "abc", strict=True))
+    return {
+        where: {
+            zone[server.name.partition(":")[0]]
+            for server in world.node(f"us-east-1{where}").pools[0].servers
+            if server.ready
+        }
+        for where in "ab"
+    }
+
+
+@pytest.mark.parametrize(
+    ("cross_zone", "well", "ready", "served"),
+    [
+        ("true", "ab", {"a": {"a", "b"}, "b": {"a", "b"}}, "ab"),
+        ("true", "b", {"a": {"b"}, "b": {"b"}}, "ab"),
+        ("use_load_balancer_configuration", "b", {"a": {"b"}, "b": {"b"}}, "ab"),
+        ("false", "ab", {"a": {"a"}, "b": {"b"}}, "ab"),
+        ("false", "b", {"a": {"a"}, "b": {"b"}}, "b"),
+        ("false", "", {"a": {"a"}, "b": {"b"}}, "ab"),
+    ],
+)
+def test_cross_zone(
+    world: World, cross_zone: str, well: str, ready: dict[str, set[str]], served: str
+) -> None:
+    """What each node does when only the targets of some zones are well, and who is in DNS."""
+    _, group = world.stand()
+    [name] = elb.endpoints()
+    addresses = dict(zip("ab", elb.endpoints()[name], strict=True))
+    world.set_group(group, **{"load_balancing.cross_zone.enabled": cross_zone})
+    world.register(group, *world.hosts[:2])
+    fit = {world.hosts["ab".index(zone)] for zone in well}
+    for _ in range(2):
+        world.balancers.check(lambda job: PASSED if job.target.id in fit else FAILED, 10)
+    assert ready_in(world) == ready
+    assert elb.endpoints()[name] == tuple(addresses[zone] for zone in served)
+    states = {host: state for host, (state, _) in world.health(group).items()}
+    assert {host for host, state in states.items() if state == "healthy"} == fit
+
+
+def test_a_zone_without_targets_leaves_the_name_and_answers_503(world: World) -> None:
+    _, group = world.stand()
+    [name] = elb.endpoints()
+    first, second = elb.endpoints()[name]
+    world.set_group(group, **NO_ZONE)
+    assert elb.endpoints()[name] == (first, second)  # an empty group: open to all
+    world.register(group, world.hosts[1])
+    world.balancers.check(PASSED)
+    assert elb.endpoints()[name] == (second,)
+    assert ready_in(world) == {"a": set(), "b": {"b"}}
+    world.register(group, world.hosts[0])
+    world.balancers.check(PASSED)
+    assert elb.endpoints()[name] == (first, second)
+
+
+def test_a_zone_serves_only_with_a_healthy_target_in_every_group(world: World) -> None:
+    balancer, group = world.stand()
+    other = world.group("other")
+    world.listener(balancer, other, 81)
+    [name] = elb.endpoints()
+    first, second = elb.endpoints()[name]
+    world.set_group(other, **NO_ZONE)
+    world.register(group, world.hosts[0])
+    world.register(other, *world.hosts[:2])
+    world.balancers.check(PASSED)
+    assert elb.endpoints()[name] == (first, second)
+    world.deregister(other, world.hosts[0])
+    assert elb.endpoints()[name] == (second,)
+
+
+def test_the_node_of_its_zone_alone_says_how_a_target_is(world: World) -> None:
+    _, group = world.stand()
+    host = world.hosts[0]
+    world.set_group(group, **NO_ZONE)
+    world.register(group, host)
+    first = next(node.key for node in elb.nodes() if node.zone == "us-east-1a")
+    for _ in range(2):
+        world.balancers.check(lambda job: PASSED if job.node == first else FAILED, 10)
+    assert world.health(group) == {host: HEALTHY}
+    world.balancers.report(Event.IMPAIRED, "us-east-1a")
+    assert world.health(group) == {host: ("unavailable", "Elb.InternalError")}
+    world.balancers.report(Event.RUNNING, "us-east-1a")
+    assert world.health(group) == {host: REGISTERING}
+    world.balancers.check(PASSED, 10)
+    assert world.health(group) == {host: HEALTHY}
+
+
+def test_targets_of_other_zones_stay_for_what_is_under_way(world: World) -> None:
+    _, group = world.stand()
+    world.register(group, *world.hosts[:2])
+    world.balancers.check(PASSED)
+    world.set_group(group, **NO_ZONE)
+    [pool] = world.node().pools
+    assert [server.ready for server in pool.servers] == [True, False]
+    world.set_group(group, **{"load_balancing.cross_zone.enabled": "true"})
+    assert ready_in(world) == {"a": {"a", "b"}, "b": {"a", "b"}}
+
+
+def test_addresses_are_in_the_zone_of_their_subnet(world: World) -> None:
+    balancer, _ = world.stand()
+    group = world.group("ips", TargetType="ip")
+    world.listener(balancer, group, 81)
+    world.register(group, "192.168.3.4")
+    with pytest.raises(ClientError, match=r"InvalidConfigurationRequest.*192\.168\.3\.4"):
+        world.set_group(group, **NO_ZONE)
+    world.deregister(group, "192.168.3.4")
+    world.balancers.check(PASSED, 300)
+    world.set_group(group, **NO_ZONE)
+    with pytest.raises(ClientError, match="InvalidConfigurationRequest"):
+        world.register(group, "192.168.3.4")
+    world.register(group, "10.1.0.200", "10.1.1.200")
+    assert [server.ready for server in world.node().pools[1].servers] == [True, False]
 
 
 def test_a_group_as_nodes_know_it(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 from lab.firewall import compile_rules, moved
 from lab.network import Group, Interface, Network, Rule, Vpc
 from lab.settings import Settings
+from lab.world import OPEN
 
 LAB = Settings.of("unit", "198.18.7.0/24")
 VPC = Vpc("vpc-1", ("10.1.0.0/16",))
@@ -145,3 +146,10 @@ def test_hosts_reach_the_api_and_s3_by_tls_and_nothing_else_of_the_lab() -> None
     assert "ip daddr != 198.18.7.2 drop" in rules
     assert "tcp dport != { 4566, 443 } drop" in rules
     assert rules.index("tcp dport != { 4566, 443 } drop") < len(rules) - 1, "the groups come last"
+
+
+def test_who_has_no_security_groups_lets_in_and_sends_all() -> None:
+    """As a network load balancer that was created without any."""
+    script = compile_rules(Network((host(4, OPEN.id),), (OPEN,), (VPC,)), LAB)
+    assert "ip saddr 0.0.0.0/0 accept" in chain(script, "sg_open_in")
+    assert "ct original ip daddr 0.0.0.0/0 accept" in chain(script, "sg_open_out")

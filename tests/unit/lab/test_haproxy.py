@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -117,6 +118,92 @@ def test_attributes(behaviour: Behaviour, there: str, not_there: str) -> None:
     found = lines(replace(NODE, behaviour=behaviour))
     assert there in found
     assert not [line for line in found if not_there in line and "txn.rule" not in line]
+
+
+TCP = Node(
+    (Listener(5432, (Rule((), Forward((("db.1", 1),))),), tcp=True),),
+    (Pool("db.1", algorithm="flow_hash", tcp=True, cuts=False, servers=(A, B)),),
+)
+
+
+def test_a_node_that_passes_on_connections() -> None:
+    found = lines(TCP)
+    start = found.index("mode tcp")
+    assert found[start - 1] == "defaults"
+    assert found[start + 1 : start + 7] == [
+        "log global", "retries 0", "timeout connect 10s", "timeout queue 10s",
+        "timeout client 350s", "timeout server 350s",
+    ]  # fmt: skip
+    assert found[start + 7 :] == [
+        "frontend listener-5432",
+        "bind :5432",
+        "default_backend db.1",
+        "backend db.1",
+        "balance random(1)",
+        "server i-0a:80 10.1.0.4:80",
+        "server i-0b:80 10.1.1.4:80",
+    ]
+    assert "mode tcp" not in lines(NODE)
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        ({"algorithm": "source_ip"}, ["balance source", "hash-type consistent"]),
+        ({"secure": True}, ["server i-0a:80 10.1.0.4:80 ssl verify none"]),
+        ({"proxy": True}, ["server i-0a:80 10.1.0.4:80 send-proxy-v2"]),
+    ],
+)
+def test_groups_of_connections(pool: dict[str, Any], expected: list[str]) -> None:
+    found = lines(replace(TCP, pools=(replace(TCP.pools[0], **pool),)))
+    assert all(line in found for line in expected)
+
+
+def test_tls_that_ends_at_a_node_that_passes_on_connections() -> None:
+    [listener] = TCP.listeners
+    found = lines(replace(TCP, listeners=(replace(listener, certificates=(PEM,)),)))
+    [bind] = [line for line in found if line.startswith("bind :5432")]
+    assert "ssl crt" in bind
+    assert "alpn" not in bind
+    assert bind.endswith("ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.3")
+
+
+@pytest.mark.parametrize(
+    ("cuts", "after", "commands"),
+    [
+        (False, (), ["state maint", "del server"]),
+        (True, (), ["state maint", "shutdown sessions", "del server"]),
+        (False, (replace(A, ready=False),), ["state maint"]),
+        (False, (replace(A, ready=False, cut=True),), ["state maint", "shutdown sessions"]),
+    ],
+)
+def test_what_is_under_way_with_a_target_that_goes(
+    cuts: bool, after: tuple[Server, ...], commands: list[str]
+) -> None:
+    node = replace(TCP, pools=(replace(TCP.pools[0], cuts=cuts, servers=after),))
+    steps = [step.command for step in changes({("db.1", A.name): A}, node)]
+    assert len(steps) == len(commands)
+    assert all(part in step for part, step in zip(commands, steps, strict=True))
+
+
+def test_requests_are_written_down_if_that_is_wanted() -> None:
+    first = Rule((Condition("path-pattern", ("/a",)),), Fixed(404), 20)
+    node = replace(NODE, listeners=(Listener(80, (first, TO_WEB)),))
+    found = lines(replace(node, behaviour=Behaviour(logs=True)))
+    assert "log /etc/ascent-lb/log.sock len 32768 format raw local0 info" in found
+    [form] = [line for line in found if line.startswith("log-format")]
+    for part in ("'%{+json}o ", "%(client)[src]", "%(status)ST", "%(uri)[var(txn.uri)]"):
+        assert part in form
+    for number, priority in ((0, 20), (1, 0)):
+        wanted = (
+            f"http-request set-var(txn.priority) int({priority})"
+            f" if {{ var(txn.rule) -m int {number} }}"
+        )
+        assert wanted in found
+    trace = "http-request set-var(txn.trace) req.hdr(X-Amzn-Trace-Id)"
+    [given] = [line for line in found if line.startswith("http-request set-header X-Amzn-Trace")]
+    assert found.index(given) < found.index(trace)
+    assert not [line for line in lines(node) if "log.sock" in line or "log-format" in line]
 
 
 @pytest.mark.parametrize(

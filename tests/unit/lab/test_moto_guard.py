@@ -28,7 +28,9 @@ ATTRIBUTES = {
     },
     "moto.ec2.models.route_tables.RouteTable": {"_associations", "main_association_id"},
     "moto.ec2.models.subnets.Subnet": {"_subnet_ips", "_unused_ips", "_reserved_ips"},
-    "moto.ec2.models.elastic_ip_addresses.ElasticAddress": {"eni", "instance", "association_id"},
+    "moto.ec2.models.elastic_ip_addresses.ElasticAddress": {
+        "eni", "instance", "association_id", "allocation_id", "public_ip",
+    },
     "moto.acm.models.CertBundle": {"cert", "key", "chain", "status", "created_at"},
     "moto.elbv2.models.ELBv2Backend": {"load_balancers", "target_groups"},
     "moto.elbv2.models.FakeListener": {
@@ -36,7 +38,7 @@ ATTRIBUTES = {
     },
     "moto.elbv2.models.FakeLoadBalancer": {
         "name", "scheme", "security_groups", "subnets", "vpc_id", "listeners", "dns_name", "state",
-        "attrs",
+        "attrs", "type",
     },
     "moto.elbv2.models.FakeTargetGroup": {
         "name", "arn", "vpc_id", "protocol", "port", "target_type", "attributes", "matcher",
@@ -55,6 +57,7 @@ ATTRIBUTES = {
     "moto.rds.models.RDSBackend": {
         "databases", "database_snapshots", "db_parameter_groups", "subnet_groups",
     },
+    "moto.s3.models.FakeBucket": {"policy", "region_name", "encryption"},
     "moto.route53.models.RecordSet": {"name", "type", "ttl", "records", "alias_target"},
     "moto.route53.models.FakeZone": {"name", "vpcs", "private_zone", "rrsets"},
 }  # fmt: skip

@@ -45,7 +45,13 @@ PRIVATE = Zone("shop.test", ("vpc-1",), (RecordSet("shop.test", "A", 60, ("10.1.
 ZONES = [PUBLIC, OTHER, SUB, PRIVATE]
 MAIN = "main.c0.us-east-1.rds.amazonaws.com"
 FRONT = "front-1.us-east-1.elb.amazonaws.com"
-ENDPOINTS = {MAIN: ("10.1.1.4",), FRONT: ("192.0.2.50", "192.0.2.51")}
+NETWORK = "net-0123456789abcdef.elb.us-east-1.amazonaws.com"
+ENDPOINTS = {
+    MAIN: ("10.1.1.4",),
+    FRONT: ("192.0.2.50", "192.0.2.51"),
+    NETWORK: ("192.0.2.60",),
+    f"us-east-1a.{NETWORK}": ("192.0.2.60",),
+}
 
 
 def values(name: str, kind: str = "A", vpc: str | None = None) -> list[str] | str | None:
@@ -174,6 +180,9 @@ def test_a_reply_on_the_wire() -> None:
         (FRONT, "A", [(FRONT, "A", 60, "192.0.2.50"), (FRONT, "A", 60, "192.0.2.51")]),
         (FRONT, "AAAA", []),
         ("other-1.us-east-1.elb.amazonaws.com", "A", "NXDOMAIN"),
+        (NETWORK, "A", [(NETWORK, "A", 60, "192.0.2.60")]),
+        (f"us-east-1a.{NETWORK}", "A", [(f"us-east-1a.{NETWORK}", "A", 60, "192.0.2.60")]),
+        (f"us-east-1b.{NETWORK}", "A", "NXDOMAIN"),
         (
             "cname.shop.test",
             "A",

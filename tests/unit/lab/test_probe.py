@@ -57,6 +57,32 @@ def serve() -> Iterator[Callable[[Handler], int]]:
         listener.close()
 
 
+def test_a_connection_is_enough_for_tcp(serve: Callable[[Handler], int]) -> None:
+    assert look(serve(lambda _: None), Check(protocol="TCP", timeout=1)) == PASSED
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = int(closed.getsockname()[1])
+    assert look(port, Check(protocol="TCP", timeout=1)) == FAILED
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "HTTP"])
+def test_the_proxy_protocol_comes_first(serve: Callable[[Handler], int], protocol: str) -> None:
+    heard: list[bytes] = []
+    done = threading.Event()
+
+    def handler(connection: socket.socket) -> None:
+        heard.append(connection.recv(16, socket.MSG_WAITALL))
+        if protocol == "HTTP":
+            heard.append(connection.recv(3, socket.MSG_WAITALL))
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        done.set()
+
+    check = Check(protocol=protocol, timeout=1, proxy=True)
+    assert look(serve(handler), check) == PASSED
+    assert done.wait(5)
+    assert heard[0] == b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+    assert heard[1:] == ([b"GET"] if protocol == "HTTP" else [])
+
+
 def look(port: int, check: Check = CHECK, link: Any = None) -> Outcome | None:
     return probe(link or Here(), "127.0.0.1", port, check)
 
