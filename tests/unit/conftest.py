@@ -6,11 +6,13 @@ otherwise Python finds it first as a plain package, in which Ansible then finds 
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from moto.core.botocore_stubber import BotocoreStubber
 
 from tests.templates.rendering import find_collections
@@ -35,4 +37,17 @@ def one_request_at_a_time() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BotocoreStubber, "__call__", locked)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_of_services_are_read_once() -> Iterator[None]:
+    """Keep what botocore reads of AWS' services: moto gives each test a session that reads anew.
+
+    A client takes a fifth of a second of that, and half of all unit tests make clients.
+    """
+    read = JSONFileLoader.load_file
+    kept = functools.cache(lambda path: read(JSONFileLoader(), path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: kept(path))
         yield
