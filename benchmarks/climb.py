@@ -13,16 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -34,63 +30,9 @@ from tests.support.home import DOMAIN  # noqa: E402
 from tests.support.lab import TestLab, running  # noqa: E402
 from tests.support.moved import BUILD, ask, host, public_address, reports  # noqa: E402
 from tests.support.playbook import succeed  # noqa: E402
-from tests.support.probe import post_json  # noqa: E402
+from tests.support.wrk import Shoppers  # noqa: E402
 
 STAGES = ("stage_2_split_tiers.yml", "operations/finish_move.yml", "stage_3_managed_database.yml")
-
-# Each thread of wrk has a Lua state of its own; an order has a key that nobody had before.
-SHOPPER = """
-local token, host, pause = os.getenv("TOKEN"), os.getenv("SHOP"), tonumber(os.getenv("PAUSE"))
-local count, thread = 0, 0
-function setup(thread_) thread = thread + 1; thread_:set("number", thread) end
-function delay() return math.random(0, 2 * pause) end
-function request()
-  count = count + 1
-  if count % 10 < 3 then
-    return wrk.format("POST", "/api/orders", {
-      ["Host"] = host, ["Content-Type"] = "application/json",
-      ["Authorization"] = "Bearer " .. token,
-      ["Idempotency-Key"] = string.format("wrk-%s-%d-%d", token:sub(-8), number, count)
-    }, string.format('{"items": [{"product_id": %d, "quantity": 1}]}', count % 12 + 1))
-  end
-  return wrk.format("GET", count % 2 == 0 and "/" or "/api/products/1", {["Host"] = host})
-end
-function done(summary, latency)
-  io.write(string.format(
-    'FIGURES {"requests": %d, "status": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d, '
-    .. '"median_ms": %.1f, "slowest_ms": %.1f}\\n', summary.requests, summary.errors.status,
-    summary.errors.connect, summary.errors.read, summary.errors.write, summary.errors.timeout,
-    latency:percentile(50) / 1000, latency.max / 1000))
-end
-"""
-
-
-class Shoppers:
-    """wrk, until it is told to end; then `figures` are there."""
-
-    def __init__(self, address: str, users: int, pause: int) -> None:
-        status, answer = post_json(address, "/api/guests", {}, host=DOMAIN)
-        assert status == 201, answer
-        self.folder = Path(tempfile.mkdtemp(prefix="ascent-wrk-"))
-        script = self.folder / "shopper.lua"
-        script.write_text(SHOPPER)
-        self.process = subprocess.Popen(
-            [
-                *("wrk", "--threads", "2", "--connections", str(users), "--duration", "2h"),
-                *("--timeout", "30s", "--script", str(script), f"https://{address}/"),
-            ],
-            env={"TOKEN": answer["token"], "SHOP": DOMAIN, "PAUSE": str(pause), "PATH": "/usr/bin"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def end(self) -> dict[str, Any]:
-        """Stop it; what it has counted."""
-        self.process.send_signal(2)  # it reports when it is interrupted
-        said, _ = self.process.communicate(timeout=60)
-        shutil.rmtree(self.folder)
-        figures: dict[str, Any] = json.loads(re.findall(r"FIGURES (.*)", said)[0])
-        return figures
 
 
 @contextmanager
@@ -125,7 +67,7 @@ def main() -> int:
         for playbook in STAGES:
             before = reports()
             began = time.monotonic()
-            shoppers = Shoppers(address, given.users, given.pause)
+            shoppers = Shoppers(address, DOMAIN, given.users, given.pause)
             succeed(lab, playbook, timeout=3600)
             seen = shoppers.end()
             seconds = time.monotonic() - began
