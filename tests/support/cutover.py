@@ -21,6 +21,7 @@ find_collections()
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.cutover import (  # noqa: E402
     Cutover,
     CutoverError,
+    Limits,
     Plan,
 )
 from ansible_collections.ascent.scaling.plugins.module_utils._motion.sites import (  # noqa: E402
@@ -41,9 +42,8 @@ def main() -> int:
             print(point, flush=True)
             sys.stdin.readline()
 
-    cutover = Cutover(
-        Plan(**asked["plan"]), Site(**asked["source"]), Site(**asked["target"]), at=at
-    )
+    plan = Plan(**asked["plan"], limits=Limits(hard=asked["hard"]))
+    cutover = Cutover(plan, Site(**asked["source"]), Site(**asked["target"]), at=at)
     try:
         timeline = cutover.run()
     except CutoverError as error:

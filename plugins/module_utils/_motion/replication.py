@@ -17,6 +17,8 @@ from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
 PUBLICATION = "ascent_move"
+# How long a session that reads a slot may take to end.
+SLOT_S = 15.0
 
 # Ordinary tables of the application, partitions included: what can be in a publication.
 _TABLES = """
@@ -254,10 +256,20 @@ def drop_slot(connection: Connection, name: str) -> bool:
     """Stop keeping WAL for a subscriber; False if there is no slot of this name."""
     if not slot_exists(connection, name):
         return False
-    connection.execute(
-        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
-        " WHERE slot_name = %s AND active_pid IS NOT NULL",
-        (name,),
-    )
-    connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
-    return True
+    deadline = time.monotonic() + SLOT_S
+    while True:
+        # Who reads it holds it until its session has ended, which takes a moment.
+        connection.execute(
+            "SELECT pg_terminate_backend(active_pid, 1000) FROM pg_replication_slots"
+            " WHERE slot_name = %s AND active_pid IS NOT NULL",
+            (name,),
+        )
+        try:
+            connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+        except errors.UndefinedObject:
+            return True
+        except errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return True

@@ -49,8 +49,8 @@ class Bench:
     def writers(self, count: int = 8, rate: float = 100) -> Writers:
         return Writers(self.stage.ports, count, rate, first=100_000 * next(self._rounds))
 
-    def attempt(self, **hooks: Any) -> subprocess.Popen[str]:
-        """Begin to switch to the side where the data is not."""
+    def attempt(self, hard: float = HARD_S, **hooks: Any) -> subprocess.Popen[str]:
+        """Begin to switch to the side where the data is not, with poolers paused for `hard` s."""
         here = self.settle()
         plan = {
             "leaves": here.here.name,
@@ -61,7 +61,8 @@ class Bench:
             "reverse": here.there.slot,
         }
         asked = {
-            "plan": plan, "source": vars(here.here), "target": vars(here.there), **hooks,
+            "plan": plan, "source": vars(here.here), "target": vars(here.there), "hard": hard,
+            **hooks,
         }  # fmt: skip
         return subprocess.Popen(
             [sys.executable, "-m", "tests.support.cutover", json.dumps(asked)],

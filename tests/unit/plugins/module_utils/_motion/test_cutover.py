@@ -224,7 +224,7 @@ def test_what_is_told_while_a_guard_asks_something_is_heard(bench: Bench) -> Non
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE application_name = 'ascent_guard' AND wait_event_type = 'Lock'"
     )
-    attempt = bench.attempt(tell="armed")
+    attempt = bench.attempt(hard=10, tell="armed")
     assert attempt.stdout and attempt.stdout.readline() == "armed\n"
     with psycopg.connect(**before.conninfo()) as busy:
         busy.execute("LOCK TABLE ascent_move.pooler IN EXCLUSIVE MODE")
