@@ -42,7 +42,7 @@ application: ## Run the reference application's own tests, against servers of th
 	@tools/test application
 integration: ## Run the playbooks and the lab's own contract tests against a lab
 	@tools/test integration
-molecule: ## Run every role's scenario on Debian 13 (tools/molecule: on Debian 12 as well)
+molecule: ## Run the scenarios of roles that each change must pass (tools/molecule: all, on Debian 12 too)
 	@tools/test molecule
 faults: ## Run all fault tests: killed controllers, lost hosts, a failing API, broken-off moves
 	@tools/test faults
