@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -63,7 +64,7 @@ class Shoppers:
 
     def end(self) -> dict[str, Any]:
         """Stop it; what it has counted: requests, errors by kind, and milliseconds."""
-        self.process.send_signal(2)  # it reports when it is interrupted
+        self.process.send_signal(signal.SIGINT)  # it reports when it is interrupted
         said, _ = self.process.communicate(timeout=60)
         shutil.rmtree(self.folder)
         figures: dict[str, Any] = json.loads(re.findall(r"FIGURES (.*)", said)[0])
